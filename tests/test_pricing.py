@@ -252,6 +252,27 @@ print(data_snapshot.get_snapshot().find_provider_model("gpt-4o", None, "openai",
     assert done.stdout.splitlines() == ["False []", "gpt-4o"]
 
 
+def test_threads_that_ask_at_the_same_time_share_the_rows() -> None:
+    code = """
+from threading import Barrier, Thread
+from mcp_server_claude import pricing
+start, found = Barrier(8), []
+
+def ask():
+    start.wait()
+    found.append(pricing._claude_prices())
+
+threads = [Thread(target=ask) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+print(len(found), len({id(each) for each in found}))
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("8 1\n", "")
+
+
 @pytest.mark.parametrize("provider", pricing.PROVIDERS)
 def test_every_name_of_claude_is_found_as_in_the_whole_library(provider: str) -> None:
     whole, ours = data_snapshot.get_snapshot(), pricing._claude_prices()  # pyright: ignore[reportPrivateUsage]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
+from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ PRICED_LIKE = (("mythos", "fable"),)
 PRICE_CONTEXT: dict[PricingMode, dict[str, str]] = {"": {}, "batch": {"processing": "batch"}, "fast": {"speed": "fast"}}
 """The library's words for how a request was processed (its `PriceContext`)."""
 
+_library_lock = Lock()
 PROVIDERS = ("anthropic", "aws", "google")
 """The library's providers that sell Claude under names of their own."""
 BEDROCK_PREFIX = re.compile(r"^(?:[a-z]+(?:-[a-z]+)?\.)?anthropic\.")
@@ -159,9 +161,15 @@ def _utc_day(at: datetime | None) -> date:
     return (moment if moment.tzinfo is None else moment.astimezone(UTC)).date()
 
 
-@lru_cache(maxsize=1)
 def _claude_prices() -> DataSnapshot:
-    """The library's rows of Claude's models.
+    """The library's rows of Claude's models, the same for all threads. One thread at a time may drop a module."""
+    with _library_lock:
+        return _read_claude_prices()
+
+
+@lru_cache(maxsize=1)
+def _read_claude_prices() -> DataSnapshot:
+    """The rows, from the library.
 
     The library's module of data holds the prices of forty providers, 4 MB. It is dropped, so that the SDK, which is
     imported next, takes its place. A program that asks the library itself makes it import the module again.

@@ -246,7 +246,16 @@ async def test_a_lone_surrogate_is_answered(client: RawMcpClient, upstream: Simu
     assert "a pair \U0001f600 stays" in str(message_requests(upstream)[1].body)
 
 
-@pytest.mark.parametrize("text", [b"not json", b'{"jsonrpc":"2.0"', b"\xff\xfe", b"[" * 100_000, b"7", b"[]"])
+NOT_UTF_8 = [
+    b'{"jsonrpc":"2.0","id":"\xed\xa0\xbd","method":5}',
+    '{"jsonrpc":"2.0","id":"\\ud83d","method":5}'.encode("utf-16-le"),
+]
+"""Bodies that Python's JSON parser takes, with half a surrogate pair in the id."""
+
+
+@pytest.mark.parametrize(
+    "text", [b"not json", b'{"jsonrpc":"2.0"', b"\xff\xfe", b"[" * 100_000, b"7", b"[]", *NOT_UTF_8]
+)
 async def test_a_body_that_is_no_message_is_rejected(
     server: HttpServerInLoop, client: RawMcpClient, text: bytes
 ) -> None:

@@ -147,7 +147,7 @@ def _check_message(body: bytes) -> dict[str, object] | None:
     if len(body) >= MAX_UNCHECKED_BYTES:
         return None
     try:
-        content: object = json.loads(body)
+        content: object = json.loads(body.decode())  # of bytes it would take other encodings and lone surrogates
     except (ValueError, RecursionError):
         return None  # the SDK reports it
     fields = cast("dict[str, object]", content) if isinstance(content, dict) else {}
