@@ -44,7 +44,7 @@ class LiveCall:
         self._signals: list[DeliverySignal] = []
 
     def record_event(self, event: CallEvent) -> None:
-        """Take note of an event: its text is in the scroll already, its stage is kept where the text was then."""
+        """Take note of an event: its text is in the call's log already, its stage is kept where the text was then."""
         at, self._chars = self._chars, self.running_call.text.chars
         if type(event) is TextDelta and self._state == "writing":  # nearly every event
             self._notify_readers()
