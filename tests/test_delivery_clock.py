@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
+import weakref
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -237,3 +239,13 @@ async def test_what_reads_text_is_woken_before_what_sends_it() -> None:
         for n in range(40):
             tasks.start_soon(partial(rest, is_source=n % 2 == 1))
     assert order == [True] * 20 + [False] * 20
+
+
+def test_the_clock_does_not_keep_an_event_loop_that_has_ended() -> None:
+    async def use_clock() -> weakref.ref[asyncio.AbstractEventLoop]:
+        await DeliverySignal().wait(TICK_S)
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(use_clock())
+    gc.collect()
+    assert loop() is None

@@ -24,7 +24,6 @@ class DeliveryClock:
     """The clock of one event loop. `DeliverySignal`s wait on it."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
         self._waiting: set[DeliverySignal] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
@@ -45,7 +44,7 @@ class DeliveryClock:
 
     def time(self) -> float:
         """The time of the event loop in seconds."""
-        return self._loop.time()
+        return asyncio.get_running_loop().time()
 
     def time_after(self, interval_s: float, begin: float = math.inf) -> float:
         """The tick at the end of an interval that begins with the latest tick.
@@ -57,7 +56,7 @@ class DeliveryClock:
         sent, a task that fell behind its source on a busy machine is with it again after a few intervals, and the
         intervals stay nearly as long.
         """
-        latest = self._tick(self._loop.time())
+        latest = self._tick(asyncio.get_running_loop().time())
         first = latest if begin >= latest * TICK_S else latest - 1
         return (first + math.ceil(interval_s / TICK_S - TICK_TOLERANCE)) * TICK_S
 
@@ -66,7 +65,7 @@ class DeliveryClock:
         self._waiting.add(signal)
         if signal.due < self._wakes_at:
             self.wake_at(signal.due)
-        return self._loop.create_future()
+        return asyncio.get_running_loop().create_future()
 
     def end_wait(self, signal: DeliverySignal) -> None:
         """Forget a signal. The timer stops with the last one."""
@@ -86,11 +85,11 @@ class DeliveryClock:
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._timer, self._wakes_at = self._loop.call_at(at, self._wake_due), at
+        self._timer, self._wakes_at = asyncio.get_running_loop().call_at(at, self._wake_due), at
 
     def _wake_due(self) -> None:
         self._timer, self._wakes_at = None, math.inf
-        now, next_due = self._loop.time() + TICK_TOLERANCE * TICK_S, math.inf
+        now, next_due = asyncio.get_running_loop().time() + TICK_TOLERANCE * TICK_S, math.inf
         others: list[asyncio.Future[None]] = []
         for signal in self._waiting:
             if signal.due > now:
@@ -100,7 +99,9 @@ class DeliveryClock:
             elif signal.future is not None:
                 others.append(signal.future)
         if others:
-            self._loop.call_soon(_wake_all, others)  # runs after the tasks of the sources have been resumed
+            asyncio.get_running_loop().call_soon(
+                _wake_all, others
+            )  # runs after the tasks of the sources have been resumed
         if next_due < math.inf:
             self.wake_at(next_due)
 
@@ -192,4 +193,5 @@ def _wake_all(waits: list[asyncio.Future[None]]) -> None:
             future.set_result(None)
 
 
+# No value refers to its loop, else no entry would ever be dropped.
 _clocks: WeakKeyDictionary[asyncio.AbstractEventLoop, DeliveryClock] = WeakKeyDictionary()

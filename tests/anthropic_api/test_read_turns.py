@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections import Counter
 from typing import Self
 
@@ -109,3 +111,13 @@ async def test_threads_get_a_pause_at_intervals_while_streams_wait() -> None:
         for _ in range(4):
             tasks.start_soon(read)
     assert pauses == [THREADS_PAUSE_S] * 2
+
+
+def test_the_turns_do_not_keep_an_event_loop_that_has_ended() -> None:
+    async def use_turns() -> weakref.ref[asyncio.AbstractEventLoop]:
+        await ReadTurns.of_running_loop().wait_for_turn()
+        return weakref.ref(asyncio.get_running_loop())
+
+    loop = asyncio.run(use_turns())
+    gc.collect()
+    assert loop() is None

@@ -32,7 +32,6 @@ class ReadTurns:
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic, pause: Callable[[float], None] = time.sleep) -> None:
-        self._loop = asyncio.get_running_loop()
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._is_taken = False
         self._now = now
@@ -52,9 +51,9 @@ class ReadTurns:
         """Return at once if nobody has had a turn in this iteration of the loop; otherwise in a later one."""
         if not self._is_taken:
             self._is_taken = True
-            self._loop.call_soon(self._give_next_turn)
+            asyncio.get_running_loop().call_soon(self._give_next_turn)
             return
-        turn = self._loop.create_future()
+        turn = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
         await turn
 
@@ -64,7 +63,7 @@ class ReadTurns:
             turn = self._waiting.popleft()
             if not turn.done():  # it is done if its task was cancelled
                 turn.set_result(None)
-                self._loop.call_soon(self._give_next_turn)
+                asyncio.get_running_loop().call_soon(self._give_next_turn)
                 return
         self._is_taken = False
 
@@ -74,4 +73,5 @@ class ReadTurns:
             self._pause(THREADS_PAUSE_S)
 
 
+# No value refers to its loop, else no entry would ever be dropped.
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, ReadTurns] = WeakKeyDictionary()
