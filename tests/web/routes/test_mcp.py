@@ -180,6 +180,28 @@ async def test_a_body_that_nobody_reads_and_that_does_not_arrive_is_answered_408
     assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
 
 
+async def test_a_body_that_is_too_large_and_comes_after_the_response_has_begun_is_passed_over(
+    upstream: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with (
+        http_server_in_loop(data_dir=tmp_path / "small", base_url=upstream.url, max_body_bytes=2_000) as server,
+        httpx2.AsyncClient(base_url=server.url, timeout=60) as http,
+        http.stream("POST", "/chat", json={"message": directive(tokens=100, pace=2)}) as asked,
+        raw_connection(server.url) as connection,
+    ):
+        head = {"accept": "text/event-stream", "transfer-encoding": "chunked", "connection": "close"}
+        path = f"/chat/{asked.headers['call-id']}"
+        await connection.send(request_head(head, path=path, method="GET"))
+        await connection.read_until(b"event: start")
+        await connection.send((b"3e8\r\n" + b"x" * 1_000 + b"\r\n") * 5)
+        await anyio.wait_all_tasks_blocked()
+        upstream.skip_delays()
+        rest = await connection.read_to_end()
+        assert b"event: done" in rest
+        assert b"HTTP/1.1" not in rest
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 async def test_a_head_that_does_not_arrive_times_out(server: HttpServerInLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.server.config, "head_timeout_s", 0.1)
     async with (

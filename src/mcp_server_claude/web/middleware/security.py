@@ -179,11 +179,12 @@ class _GuardedExchange:
         self._max_body_bytes = max_body_bytes
         self._bytes_received = 0
         self._is_answered = False
+        self._has_started = False
 
     async def receive(self) -> Message:
         message = await self._receive()
         self._bytes_received += len(message.get("body", b""))
-        if self._bytes_received > self._max_body_bytes:
+        if self._bytes_received > self._max_body_bytes and (self._is_answered or not self._has_started):
             # Answered here: a middleware that reads the body would turn an exception into another error.
             await self.send_response(error_responses.error_response(body_too_large(self._max_body_bytes)))
             return {"type": "http.disconnect"}
@@ -201,6 +202,7 @@ class _GuardedExchange:
         if self._bytes_received > self._max_body_bytes and self._is_answered:
             return
         if message["type"] == "http.response.start":
+            self._has_started = True  # from here on nobody needs the body, and the rest of it is passed over
             headers = MutableHeaders(scope=message)
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
