@@ -172,7 +172,7 @@ class BodyTimeoutMiddleware:
                 message = await receive()
                 deadline += len(message.get("body", b"")) / MIN_BODY_BYTES_PER_S
                 is_complete = not message.get("more_body", False)
-            if scope_until_deadline.cancelled_caught:
+            if scope_until_deadline.cancelled_caught and not is_late:  # two tasks of a response can wait here
                 is_late = True
                 if not has_response:
                     await _body_timeout_response()(scope, receive, send)

@@ -168,7 +168,7 @@ async def test_a_body_that_does_not_arrive_is_answered_408(
 async def test_a_body_that_nobody_reads_and_that_does_not_arrive_is_answered_408_without_an_error(
     upstream: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with http_server_in_loop(data_dir=tmp_path / "slow", base_url=upstream.url, body_timeout_s=0.1) as server:
+    async with http_server_in_loop(data_dir=tmp_path / "slow", base_url=upstream.url, body_timeout_s=1) as server:
         async with httpx2.AsyncClient(base_url=server.url, timeout=60) as http:
             asked = await http.post("/chat", json={"message": "Hello."})
         async with raw_connection(server.url) as connection:
