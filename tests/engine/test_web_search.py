@@ -131,7 +131,7 @@ async def test_a_limit_without_room_for_one_search_and_one_page_refuses_the_call
     async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
         result = await session.ask("Tea?", tools=["web"], model=SONNET, max_usd=0.1)
     assert failure_meta(result)["kind"] == "max_usd"
-    assert "one search and one page" in text_blocks(result)[0]
+    assert "one search, one page and a short answer may cost" in text_blocks(result)[0]
     assert not message_requests(upstream)
 
 

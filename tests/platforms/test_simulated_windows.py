@@ -198,7 +198,7 @@ async def test_the_http_server_answers_and_finishes_a_call_after_ctrl_break(wind
 @pytest.mark.slow
 async def test_a_port_in_use_is_the_reason_for_not_listening(windows: WindowsCommand) -> None:
     code, _, stderr = await windows("serve", "--http", "--port", windows.api.url.rpartition(":")[2])
-    assert code == 1
+    assert code == 78
     assert "Address already in use. Choose another one with --port." in " ".join(stderr.split())
 
 
