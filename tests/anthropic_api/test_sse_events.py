@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from itertools import combinations_with_replacement, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -42,6 +42,17 @@ def test_events_are_independent_of_cuts_and_line_endings(cuts: list[int], line_e
     stream = STREAM.replace(b"\n", line_end)
     places = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     assert split([stream[start:end] for start, end in pairwise(places)]) == EVENTS
+
+
+@pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
+@pytest.mark.parametrize("before", [b"\n", b"\n\n", b"\n\n\n", b": hi\n\n", b"\xef\xbb\xbf", b"\xef\xbb\xbf\n\n"])
+def test_a_byte_order_mark_after_the_first_bytes_is_part_of_its_line_however_it_is_cut(
+    before: bytes, line_end: bytes
+) -> None:
+    stream = (before + b"\xef\xbb\xbfdata: 1\n\ndata: 2\n\n").replace(b"\n", line_end)
+    cuts = combinations_with_replacement(range(len(stream) + 1), 2)
+    assert all(split([stream[:first], stream[first:last], stream[last:]]) == [(b"", b"2")] for first, last in cuts)
+    assert split([stream[at : at + 1] for at in range(len(stream))]) == [(b"", b"2")]
 
 
 def test_an_event_is_delivered_as_soon_as_its_blank_line_arrives() -> None:

@@ -92,7 +92,7 @@ class EventSplitter:
             self._skips_line_feed = data.endswith(b"\r")
             data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         self._buffer += data
-        if not self._has_begun and len(self._buffer) >= len(BYTE_ORDER_MARK):
+        if not self._has_begun and not BYTE_ORDER_MARK.startswith(self._buffer):
             self._has_begun = True
             if self._buffer.startswith(BYTE_ORDER_MARK):
                 del self._buffer[: len(BYTE_ORDER_MARK)]
