@@ -178,9 +178,9 @@ class BatchCalls:
         """The call that the calls of a job have in common, as their results are read by it.
 
         Raises:
-            CallError: It cannot be sent like this any more.
+            CallError: Its schema cannot be read any more.
         """
-        return await self._admission.admit(replace(call, files=()))
+        return await self._admission.prepare_sent_call(replace(call, files=()))
 
     async def read_answer(
         self, template: PreparedCall, call: Call, sent: SentBatchCall, message: dict[str, object], sent_at: float

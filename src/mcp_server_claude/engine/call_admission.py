@@ -59,6 +59,22 @@ class CallAdmission:
         with deadline.enforce():
             return await self._admit(call, listener, deadline)
 
+    async def prepare_sent_call(self, call: Call) -> PreparedCall:
+        """A call without files that was sent, as its answer is read. Nothing is refused that concerns requests alone.
+
+        Its model may have retired since, left the list, or lost a capability; its answer is billed nevertheless.
+
+        Raises:
+            RequestError: It has a schema that this version does not take.
+        """
+        catalog = await self._model_list.get_catalog()
+        model = catalog.model_of_id(call.model)
+        schema = None
+        if call.schema is not None:
+            takes_schema = model.structured_outputs or model.accepts_forced_tool
+            schema = OutputSchema(call.schema, model if takes_schema else replace(model, structured_outputs=True))
+        return PreparedCall(call=call, model=model, output_schema=schema)
+
     async def _admit(self, call: Call, listener: Listener | None, deadline: CallDeadline) -> PreparedCall:
         self._check_budget(call)
         await self._claude.get_client()

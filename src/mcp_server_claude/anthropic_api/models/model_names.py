@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel, is_model_id, without_date
+from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel, family_of, is_model_id, without_date
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.name_suggestions import similar_names
 from mcp_server_claude.redaction import holds_key
@@ -85,6 +85,10 @@ class ModelCatalog:
         if model.lifecycle == "retired" and self.is_authoritative:
             raise RequestError(self.retirement_note(model), kind="retired_model")
         return model
+
+    def model_of_id(self, model_id: str) -> ClaudeModel:
+        """The model of an exact id, also a retired one. Of one that is not listed (any more) only the id is known."""
+        return self._by_exact_id(model_id) or ClaudeModel(id=model_id, line=family_of(model_id), is_listed=False)
 
     def retirement_note(self, model: ClaudeModel) -> str:
         """A sentence about the model's retirement, and one that names its successor; empty for an active model."""

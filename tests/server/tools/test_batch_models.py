@@ -1,0 +1,116 @@
+"""Batches whose model changes between their submission and their results, which are paid for and collected anyway."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, cast
+
+import anyio
+import pytest
+
+from mcp_server_claude.jobs import batch_items, job_runner
+from mcp_server_claude.simulator import Pace, Simulator, directive
+from support.mcp_session import McpSession, connect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from mcp.types import CallToolResult
+
+pytestmark = pytest.mark.anyio
+PATIENCE_S = 600.0
+"""Seconds after which a test that hangs fails; how busy the machine is proves nothing."""
+MODEL = "claude-sonnet-4-6"
+SCHEMA = {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]}
+
+
+@pytest.fixture(autouse=True)
+def _quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals that are as short as the simulator's batches."""
+    monkeypatch.setattr(batch_items, "MIN_POLL_INTERVAL_S", 0.01)
+    monkeypatch.setattr(job_runner, "JOB_POLL_INTERVAL_S", 0.05)
+
+
+def leave_list(entry: dict[str, Any]) -> dict[str, Any] | None:
+    """The model is listed no more."""
+    del entry
+
+
+def retire(entry: dict[str, Any]) -> dict[str, Any]:
+    """The model was retired."""
+    return {
+        **entry,
+        "lifecycle": "retired",
+        "deprecated_at": "2026-01-01T00:00:00Z",
+        "retires_at": "2026-02-01T00:00:00Z",
+    }
+
+
+def lose_capabilities(entry: dict[str, Any]) -> dict[str, Any]:
+    """The model takes neither batches nor schemas any more: it always thinks, and has no structured outputs."""
+    absent = {"supported": False}
+    thinking = {"supported": True, "types": {"adaptive": {"supported": True}}}
+    changes = {"batch": absent, "structured_outputs": absent, "thinking": thinking}
+    return {**entry, "capabilities": entry["capabilities"] | changes}
+
+
+@pytest.mark.parametrize("change", [leave_list, retire, lose_capabilities])
+async def test_results_are_collected_and_paid_once_whatever_became_of_their_model(
+    tmp_path: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]
+) -> None:
+    data_dir = tmp_path / "data"
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), batch_duration_s=None) as api:
+        async with connect("memory", "auto", data_dir, base_url=api.url, budget_usd_per_day=5.0) as desk:
+            questions = (
+                {"prompt": f"A colour? {directive(text='Red.')}"},
+                {"prompt": "A colour?", "schema": SCHEMA},
+                {"prompt": f"A colour? {directive(batch='errored')}"},
+            )
+            jobs = [await start_job(desk, {**each, "model": MODEL}) for each in questions]
+            await until(lambda: submitted_batches(data_dir) == len(jobs))
+        change_model(data_dir, change)
+        api.process_batches()
+        async with connect("memory", "auto", data_dir, base_url=api.url, budget_usd_per_day=5.0) as desk:
+            refused = await desk.client.call_tool("claude_ask", {"prompt": "x", "model": MODEL, "batch": True})
+            assert refused.is_error  # the change has been noticed
+            text, value, error = [await desk.client.call_tool("claude_jobs", {"id": each, "wait": 50}) for each in jobs]
+        assert first_text(text).startswith("Red.")
+        assert isinstance(json.loads(first_text(value))["colour"], str)
+        assert "Internal server error" in cast("Any", error.content[-1]).text
+        with closing(sqlite3.connect(data_dir / "store.db")) as connection:
+            entries = connection.execute("select model, state, cost_micros from entry").fetchall()
+            held, spent = connection.execute("select held, spent from budget").fetchone()
+        assert {entry[:2] for entry in entries} == {(MODEL, "closed")}
+        assert sum(entry[2] for entry in entries) == round(sum(float(row.usd or 0) for row in api.bill()) * 1e6)
+        assert (held, spent) == (0, sum(entry[2] for entry in entries))
+
+
+async def start_job(desk: McpSession, arguments: dict[str, object]) -> str:
+    started = await desk.client.call_tool("claude_ask", {**arguments, "batch": True})
+    return cast("dict[str, Any]", started.meta)["mcp-server-claude/job"]["id"]
+
+
+def first_text(result: CallToolResult) -> str:
+    return cast("Any", result.content[0]).text
+
+
+def change_model(data_dir: Path, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
+    """Change the model in the copy of the API's list, which the server takes for the list of today."""
+    (path,) = data_dir.glob("models-*.json")
+    saved = json.loads(path.read_bytes())
+    saved["data"] = [new for each in saved["data"] if (new := change(each) if each["id"] == MODEL else each)]
+    path.write_text(json.dumps(saved))
+
+
+def submitted_batches(data_dir: Path) -> int:
+    with closing(sqlite3.connect(data_dir / "store.db")) as connection:
+        return connection.execute("select count(*) from message_batch where state = 'submitted'").fetchone()[0]
+
+
+async def until(is_true: Callable[[], object]) -> None:
+    with anyio.fail_after(PATIENCE_S):
+        while not is_true():  # noqa: ASYNC110 - another task sets no event
+            await anyio.sleep(0.01)
