@@ -38,6 +38,10 @@ class BatchRunner:
         self._submission = BatchSubmission(store, worker, batch_calls, self._items)
         self._collection = BatchCollection(store, batch_calls, self._items)
 
+    def forget_job(self, job_id: str) -> None:
+        """Keep nothing more about a job that is closed, or runs elsewhere."""
+        self._submission.forget_job(job_id)
+
     async def advance_job(self, job: JobRecord) -> None:
         """Take the steps of a job's batches that are due now, and submit what waits.
 

@@ -85,6 +85,11 @@ class BatchSubmission:
         """Send more of a job again: a batch has ended, and what it had reserved and not spent is free."""
         self._waits_for_budget.discard(job_id)
 
+    def forget_job(self, job_id: str) -> None:
+        """Keep nothing more about a job that is closed."""
+        self._waits_for_budget.discard(job_id)
+        self._failed_claims.discard(job_id)
+
     async def submit_waiting_items(self, job: JobRecord) -> None:
         """Send all that waits of a job, as far as the budgets pay for it.
 

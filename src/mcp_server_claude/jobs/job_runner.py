@@ -167,9 +167,7 @@ class JobRunner:
                 self.stop_locally(record.id)
         known = {record.id for record in records}
         for job_id in [each for each, local in self._jobs.items() if each not in known and not local.running]:
-            del self._jobs[job_id]
-            if job_id in self._order:
-                self._order.remove(job_id)
+            self._remove_local_job(job_id)
         for local in list(self._jobs.values()):
             if local.record.id in known and not local.running:
                 await self._close_if_finished(local)
@@ -263,12 +261,17 @@ class JobRunner:
         ):
             traceparents = await self._store.read(job_items.traceparents, job.id, MAX_LINKS)
             record_job_end(job, progress, end, now, traceparents)
-        self._jobs.pop(job.id, None)
-        if job.id in self._order:
-            self._order.remove(job.id)
+        self._remove_local_job(job.id)
         self._ended.set()
         self._ended = anyio.Event()
         self._notify_change(job.id)
+
+    def _remove_local_job(self, job_id: str) -> None:
+        """Keep nothing more about a job that is not open."""
+        self._jobs.pop(job_id, None)
+        if job_id in self._order:
+            self._order.remove(job_id)
+        self._batches.forget_job(job_id)
 
     async def _write_output(self, job: JobRecord) -> tuple[str, str]:
         """Write the output of a job. Returns its digest and why it could not be written, or empty texts."""
