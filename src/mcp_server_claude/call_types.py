@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from secrets import token_hex
 from typing import Any, Literal, NamedTuple, TypeAlias, cast
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 Effort = Literal["", "low", "medium", "high", "xhigh", "max"]
 """The effort that Claude puts into an answer (`output_config.effort`); empty for the model's default."""
@@ -53,7 +55,7 @@ def new_call_id() -> str:
     return f"c_{int(time.time()):08x}{token_hex(8)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Limits:
     """The limits of a user; None or 0 for no limit.
 
@@ -65,7 +67,7 @@ class Limits:
     concurrent: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class PastMessage:
     """A message of a thread, as it was sent or received.
 
@@ -82,7 +84,7 @@ class PastMessage:
     added_tools: Sequence[ToolDefinition] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class SentTurn:
     """The part of a turn, apart from the answer, that a thread stores and sends again unchanged.
 
@@ -103,7 +105,7 @@ class SentTurn:
     missing_files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Call:
     """One question to Claude, as MCP, HTTP or the shell received it.
 
@@ -164,7 +166,7 @@ class Call:
         return {"role": "user", "content": [*self.attachments, text] if self.attachments else self.prompt}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class TokenCounts:
     """The counts of the Messages API's `usage`, for one request or added up."""
 
@@ -189,7 +191,7 @@ class TokenCounts:
         return TokenCounts(**{name: count + getattr(other, name) for name, count in self.counts().items()})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ModelUsage(TokenCounts):
     """The share of one model in a call that asked more than one: its requests, tokens and cost.
 
@@ -201,7 +203,7 @@ class ModelUsage(TokenCounts):
     cost_usd: float | None = 0.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Usage(TokenCounts):
     """The usage of a call: its tokens, its cost and its end. A stable, documented shape.
 
@@ -292,7 +294,7 @@ class Usage(TokenCounts):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class MessageStart:
     """The API began to answer (`message_start`). `usage` has the exact token counts of the input."""
 
@@ -305,14 +307,14 @@ class TextDelta(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class TextPending:
     """Text that may still be withdrawn is being written; `chars` is its length so far."""
 
     chars: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class ThinkingProgress:
     """Claude is thinking; `tokens` is the number of thinking tokens so far, 0 when the API does not report it.
 
@@ -323,7 +325,7 @@ class ThinkingProgress:
     summary: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class ToolUse:
     """Claude uses a tool, e.g. `web_search`; `query` is its main argument, when known."""
 
@@ -331,7 +333,7 @@ class ToolUse:
     query: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class Waiting:
     """The call waits for a slot or before a retry.
 
@@ -353,7 +355,7 @@ Listener: TypeAlias = Callable[[CallEvent], None]
 """A function that receives the events of a call. It must return at once, so that it never slows the stream."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Citation:
     """A cited page, and the words of it that the answer relies on."""
 
@@ -362,7 +364,7 @@ class Citation:
     cited_text: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class OutputFile:
     """A file that code wrote while Claude answered. `id` is ours; `bytes` is the size, when known."""
 
@@ -372,14 +374,14 @@ class OutputFile:
     bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class StructuredOutput:
     """The value of an answer with a schema; it is valid."""
 
     value: object
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Reply:
     """The result of a call: its text, its usage, and for an incomplete answer one sentence on why and what to do.
 

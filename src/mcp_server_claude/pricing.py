@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from functools import lru_cache
 from threading import Lock
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -52,7 +54,7 @@ SNAPSHOT_SUFFIX = re.compile(r"(?:-0|[-@](?:\d{8}|latest|default))?(?:-v\d+(?::\
 `-0` of `claude-opus-4-0`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class PriceRates:
     """A model's prices in US dollars per million tokens. `cache_write` is for 5 minutes; `web_search` is for one."""
 

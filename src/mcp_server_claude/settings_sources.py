@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from platformdirs import user_config_path
 from pydantic_settings import EnvSettingsSource, TomlConfigSettingsSource
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +35,7 @@ COPIED_NAME = re.compile(r"^(?:export\s+)?(?:MCP_CLAUDE|ANTHROPIC)_[A-Z_]+\s*=\s
 MAX_SHOWN_PATH_CHARS = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class SourceValues:
     """The values that the sources have for the fields, not validated.
 

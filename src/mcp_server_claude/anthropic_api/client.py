@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
@@ -16,6 +15,7 @@ from mcp_server_claude.anthropic_api.request_body import added_definitions
 from mcp_server_claude.anthropic_api.stream_reader import feed_message, read_stream, read_whole_message
 from mcp_server_claude.anthropic_api.stream_usage import token_count
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.garbage_collection import freeze_imports
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ FINAL_COUNT_KINDS = frozenset(
 """Errors of `count_tokens` that are about the request itself, so that the request would fail too."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class TokenCount:
     """The input tokens of a request; `exact` by the API's own count, else estimated and never too low."""
 

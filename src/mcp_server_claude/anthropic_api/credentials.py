@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from mcp_server_claude.errors import ConfigurationError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.redaction import register_secret
 from mcp_server_claude.settings_sources import APP_NAME, is_placeholder, without_copying_marks
 
@@ -32,7 +33,7 @@ HOW_TO_SET_KEY = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Credential:
     """The key in use and the address that it goes to.
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import anyio
 
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ DEFAULT_MIME_TYPE = "application/octet-stream"
 MAX_FILE_NAME_CHARS = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class FileMetadata:
     """The metadata of a file; `size_bytes` is None if the API does not report it."""
 

@@ -8,7 +8,6 @@ November 2026. No request is repeated here: a batch that was created, though its
 from __future__ import annotations
 
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from urllib.parse import quote
 from mcp_server_claude.anthropic_api.sse_events import parse_json
 from mcp_server_claude.anthropic_api.stream_usage import as_name, as_object, token_count
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Awaitable, Sequence
@@ -41,7 +41,7 @@ NEVER_CREATED_STATUSES = frozenset({429, 529})
 """Statuses, in addition to those of rejected requests (4xx), after which there is no batch."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class BatchRequest:
     """One request of a batch. `custom_id` matches `^[a-zA-Z0-9_-]{1,64}$` and is unique within the batch."""
 
@@ -49,7 +49,7 @@ class BatchRequest:
     body: RequestBody
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class UpstreamBatch:
     """A batch as the API describes it. `created_at` is in unix seconds, 0 where it is unknown."""
 
@@ -65,7 +65,7 @@ class UpstreamBatch:
         return self.status == "ended"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class BatchResult:
     """The result of one request: its `message` if it succeeded, its `error` if it did not. Only messages are billed."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.call_types import TokenCounts
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.redaction import printable
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ MESSAGE_ATTEMPT = "message"
 FALLBACK_ATTEMPT = "fallback_message"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class BilledAttempt:
     """One entry of `usage.iterations`: a sampling run with counts and a model of its own.
 

@@ -7,8 +7,9 @@ paused (https://platform.claude.com/docs/en/agents-and-tools/tool-use/server-too
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -25,7 +26,7 @@ MAX_LOOP_ITERATIONS = 10
 WEB_TOOL_NAMES = frozenset({"web_search", "web_fetch"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class WebAllowance:
     """The most that web tools may do in one request: `uses` searches, and as many pages of `page_tokens` each."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,7 +16,7 @@ FeedState: TypeAlias = Literal["waiting", "reading", "thinking", "searching", "w
 """What a call is at: `reading` its input, `going` on after a stream that broke."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class StartEvent:
     """The call, its thread, and its model: the requested one until the response names it."""
 
@@ -30,7 +31,7 @@ class TextEvent(NamedTuple):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class StatusEvent:
     """The state of the call. `text` is one line for a person, or empty; `until` the unix time that it waits for."""
 
@@ -39,26 +40,26 @@ class StatusEvent:
     until: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class KeepAliveEvent:
     """Nothing is new for a while: something has to be sent, so that proxies do not close the connection."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class UsageEvent:
     """The usage of the call, as `Usage.as_json` has it."""
 
     usage: Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class ErrorEvent:
     """There is no more to come, and why."""
 
     failure: CallError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class DoneEvent:
     """The last event, always. `notes` are sentences for the reader, known while the answer is fresh; `files` what code
     has made.

@@ -5,7 +5,6 @@ Each alias is the type of a parameter with its limits and its description. `buil
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, get_args
 
 import anyio.to_thread
@@ -15,6 +14,7 @@ from pydantic.fields import FieldInfo
 from mcp_server_claude import schemas
 from mcp_server_claude.call_types import Call, Effort, ToolName
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.redaction import printable
 
@@ -110,7 +110,7 @@ FILES_ONLY_PROMPT = "Please look at the attached files."
 MAX_CLIENT_CHARS = 60
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class CallOrigin:
     """The origin of a call.
 

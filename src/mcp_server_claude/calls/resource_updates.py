@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class ResourceChange:
     """A change of what is at an address, such as `claude://threads/t_1`."""
 
     address: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class ResourceListChange:
     """A change of the list of a user's resources: one is new, or was deleted."""
 

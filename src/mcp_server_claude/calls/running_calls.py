@@ -8,7 +8,7 @@ belongs to no request. Calls of other processes are found in the journal, which 
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 import anyio
@@ -22,6 +22,7 @@ from mcp_server_claude.calls.running_call import (
 from mcp_server_claude.calls.shared_user_rate_limit import SharedUserRateLimiter
 from mcp_server_claude.engine.journal_writer import journal_bug
 from mcp_server_claude.errors import CallError, RequestError, UnknownIdError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import StoreError, call_journal, store_errors_as
 from mcp_server_claude.telemetry.call_spans import traceparent_listener
 from mcp_server_claude.text_log import is_blank
@@ -47,7 +48,7 @@ REMOTE_STOP_TIMEOUT_S = 5.0
 REMOTE_STOP_POLL_INTERVAL_S = 0.25
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class CallSnapshot:
     """A call as it can be read afterwards: its record, and its text so far."""
 

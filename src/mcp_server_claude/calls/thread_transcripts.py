@@ -7,7 +7,7 @@ that the API takes: questions and answers in turn.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, PastMessage, Reply
@@ -15,6 +15,7 @@ from mcp_server_claude.engine import citations
 from mcp_server_claude.engine.answer_buffer import as_paragraph
 from mcp_server_claude.engine.thread_history import abilities_in, merge_definitions
 from mcp_server_claude.engine.thread_repair import remote_file, without_missing_files
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.store import process_locks
 from mcp_server_claude.store import thread_messages as stored
@@ -32,7 +33,7 @@ MAX_THINKING_REFUSALS = 2
 """Refusals of earlier thinking after which a thread sends none any more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ThreadTranscript:
     """A conversation with its turns."""
 
@@ -40,7 +41,7 @@ class ThreadTranscript:
     turns: Sequence[ThreadMessage]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class TranscriptWithCosts(ThreadTranscript):
     """A conversation with the states of its answers, and its cost in micro-dollars."""
 
@@ -48,7 +49,7 @@ class TranscriptWithCosts(ThreadTranscript):
     cost_micros: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class ThreadBusy:
     """A call of another process holds the lock of a thread."""
 

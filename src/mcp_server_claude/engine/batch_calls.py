@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -29,6 +29,7 @@ from mcp_server_claude.engine.spending_limit import SpendingLimit
 from mcp_server_claude.engine.structured_output import mismatch_error
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from mcp_server_claude.errors import CallError, ConfigurationError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import request_ledger
 from mcp_server_claude.store.budget_reservations import InsufficientBudget
 from mcp_server_claude.text_log import TextLog
@@ -51,7 +52,7 @@ BATCH_TIER = "batch"
 """The service tier of a message of a batch, also of one that names none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class BatchCall:
     """A call that is ready for a batch: its request, and what has to be reserved for it."""
 
@@ -89,7 +90,7 @@ class BatchCall:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class BatchAnswer:
     """The answer of a batch call, or its error, with the result for its ledger entry.
 

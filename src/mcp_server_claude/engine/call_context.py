@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.client import ClaudeClient
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.files import FilePolicy
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class CallContext:
     """The objects that a request loop works with. They belong to the engine or to the call.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import pricing
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.pricing import MILLION
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ CHEAPER_FAMILIES = ("opus", "sonnet", "haiku")
 ZERO = Decimal(0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class CostEstimate:
     """The estimated cost of one way to make a call.
 
@@ -51,7 +52,7 @@ class CostEstimate:
     estimated: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class CallVariant:
     """One way to make a call, with what decides on its price.
 

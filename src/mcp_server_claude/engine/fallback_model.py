@@ -5,12 +5,13 @@ The API's own `fallbacks` are not used: they are a beta of Anthropic's own API a
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ MAX_OVERLOADS_BEFORE_FALLBACK = 2
 """Overloads in a row after which the fallback model is asked; without one, a call retries much longer."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class FallbackModel:
     """The fallback model, or the reason why it cannot answer this call; neither if none is configured."""
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.engine.stop_reasons import AnswerEnd
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.errors import CallError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class LoopOutcome:
     """The end of a request loop.
 

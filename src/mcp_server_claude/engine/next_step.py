@@ -16,11 +16,12 @@ only while its stream brought no text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, TypeAlias
 
 from mcp_server_claude.engine import retry_policy
 from mcp_server_claude.errors import TemporaryError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import StopReason
@@ -36,7 +37,7 @@ MAX_THINKING_TIMEOUTS = 1
 """Retries after a stream that timed out while Claude was thinking: thinking is paid for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class LoopProgress:
     """The counts by which a loop ends. `failing_since_s` is the time of the first of `failures` errors in a row, in
     seconds since the call began.
@@ -50,7 +51,7 @@ class LoopProgress:
     thinking_timeouts: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class StreamEnd:
     """The end of one stream.
 
@@ -75,7 +76,7 @@ class StreamEnd:
     in_open_turn: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class LoopPolicy:
     """The rules of one call: when to retry, `has_file_tools` if Claude may use ours, `has_schema` if the answer is JSON
     that cannot be continued.
@@ -86,14 +87,14 @@ class LoopPolicy:
     has_schema: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Finish:
     """The call is over: complete, incomplete, or failed with `error`."""
 
     error: CallError | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Retry:
     """The same request again, after `delay_s` seconds."""
 
@@ -102,7 +103,7 @@ class Retry:
     error: CallError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Continue:
     """A request for the rest of the text, after `delay_s` seconds."""
 
@@ -111,14 +112,14 @@ class Continue:
     error: CallError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ResumePause:
     """The paused turn goes back unchanged."""
 
     progress: LoopProgress
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class RunTools:
     """The file tools run, and their results are the next message."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from secrets import token_hex
 from typing import TYPE_CHECKING, cast
 
@@ -17,6 +16,7 @@ from mcp_server_claude.anthropic_api import files_api
 from mcp_server_claude.call_types import OutputFile
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.files import url_references
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import StoreError, output_file_records, store_errors_as
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ READ_FAILURE = "The files could not be read"
 NO_TEXT_NOTE = "(Claude wrote files and no text.)"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class DownloadedFile:
     """A file with its content."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, cast
 
 import anyio.to_thread
@@ -15,6 +15,7 @@ from mcp_server_claude.engine.call_deadline import CallDeadline
 from mcp_server_claude.engine.fallback_model import FallbackModel
 from mcp_server_claude.engine.structured_output import REFUSED_SCHEMA_REASONS
 from mcp_server_claude.engine.thread_history import NO_REPAIR, thread_view
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.errors import CallError
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class PreparedCall:
     """A call that was admitted, so that it can be sent without another check of its arguments.
 

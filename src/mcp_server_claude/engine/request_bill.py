@@ -8,12 +8,13 @@ documented by November 2026). This package asks for none of these, but a gateway
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.stream_usage import MESSAGE_ATTEMPT
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, TokenCounts
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -32,7 +33,7 @@ ESTIMATED_BLOCK_TYPES = frozenset({"text", "tool_use", *THINKING_BLOCK_TYPES})
 and brought in is counted at the end of the stream."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class BillShare:
     """The part of one model; `cost` is in US dollars, None if its price is unknown."""
 
@@ -41,7 +42,7 @@ class BillShare:
     cost: Decimal | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class RequestBill:
     """The bill of one request. `usage` counts everything that is billed, under the model that answered.
 

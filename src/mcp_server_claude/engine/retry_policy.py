@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 NEVER_RETRIED_KINDS = frozenset({"billing", "spend_limit"})
 """Kinds that are not retried even if `x-should-retry` is `true`, as it is on a 429 for the spend limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class RetryPolicy:
     """The limits of retrying one call.
 
@@ -31,7 +31,7 @@ class RetryPolicy:
     max_overload_wait_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class FailureState:
     """The latest failure of a call and those before it.
 

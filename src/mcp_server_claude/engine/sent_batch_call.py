@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 MIN_WARM_UP_CHARS = 16_384
 """Characters that all requests of a job begin with, from which a batch of one request writes them to the cache first:
 about the 4,096 tokens that every model caches."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class SentBatchCall:
     """The part of a batch call that is kept until its result comes, as JSON values.
 
@@ -26,7 +28,7 @@ class SentBatchCall:
 
     def as_progress(self) -> str:
         """The fields as JSON."""
-        return json.dumps({name: getattr(self, name) for name in self.__slots__})
+        return json.dumps(asdict(self))
 
     @classmethod
     def from_progress(cls, text: str) -> SentBatchCall:

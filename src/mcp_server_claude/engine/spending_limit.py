@@ -8,7 +8,6 @@ pass the day's budget together.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 from mcp_server_claude import number_formatting, pricing
 from mcp_server_claude.anthropic_api.web_allowance import MAX_LOOP_ITERATIONS
 from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import budget_reservations
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ PRICED_LIKE_FAMILY = {"mythos": "fable"}
 """Families with few public prices, and the family that costs the same (the pricing page has them in one row)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class AffordableRequest:
     """What a reservation pays for: `max_tokens` of output, and an allowance where the request may use the web."""
 
@@ -47,7 +47,7 @@ class AffordableRequest:
     web: WebAllowance | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ReservationRequest:
     """The reservation for one request, in micro-dollars: at least `min_micros`, at most `max_micros`."""
 

@@ -5,11 +5,12 @@ Source: https://platform.claude.com/docs/en/build-with-claude/handling-stop-reas
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting
 from mcp_server_claude.call_types import COMPLETE_STOP_REASONS
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,7 +24,7 @@ EARLY_STOP_SHARE = 0.9
 """Share of `max_tokens` below which a `max_tokens` stop had another cause, e.g. that of a gateway."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class AnswerEnd:
     """The end of an answer, and the limits that may have caused it. All counts are 0 where unknown.
 

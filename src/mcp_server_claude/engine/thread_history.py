@@ -17,7 +17,6 @@ Two rules keep a thread alive:
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, TypeAlias, cast
 
@@ -26,6 +25,7 @@ from mcp_server_claude.anthropic_api.web_allowance import FULL_WEB_ALLOWANCE
 from mcp_server_claude.call_types import THINKING_BLOCK_TYPES, SentTurn
 from mcp_server_claude.engine.file_tool_definitions import FILE_TOOL_NAMES, TOOL_DEFINITIONS
 from mcp_server_claude.engine.thread_repair import ThreadRepair, without_missing_files
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -52,7 +52,7 @@ FIRST_PROGRAMMATIC_VERSION = "20260209"
 (https://platform.claude.com/docs/en/agents-and-tools/tool-use/web-search-tool, as documented by November 2026)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ThreadView:
     """The part of a request before the call's own question, in the form for one model.
 

@@ -14,8 +14,10 @@ conversation.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +31,7 @@ ADDITION_WORDS = ("tool_addition", "tool_definition", "inline-tools", "mid-conve
 DIFFERENT_CONVERSATION = "bound to a different conversation"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ThreadRepair:
     """The changes to a thread's part of a request that its refusals have made necessary.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting
@@ -22,6 +21,7 @@ from mcp_server_claude.files.name_quoting import SUPPORTED_TYPES, format_bytes, 
 from mcp_server_claude.files.path_spellings import LineRange
 from mcp_server_claude.files.sandbox import RootedPath, Roots, SandboxError
 from mcp_server_claude.files.url_references import FileIdReference, InlineContent, UrlReference
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Block
@@ -38,7 +38,7 @@ DATA_SUFFIXES = (
 """Suffixes of binary files that a glob may add for code, though Claude cannot be shown them."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Attachments:
     """Content blocks, the number of files in them, and notes for the caller on globs and on files that were left out.
 
@@ -52,7 +52,7 @@ class Attachments:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class LocalFile:
     """A file on disk of `size` bytes. `glob` matched it, or is empty where the caller named the file; with `lines` only
     those are sent.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from html import unescape
 from typing import TYPE_CHECKING, cast
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 _HEADER = re.compile(r'^<file[\w-]* index="\d+" path="([^"]*)"(?: lines="([\d-]+) of \d+")?/?>')
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class FileSummary:
     """Name, kind and size of a file; `size` in bytes, None where the block does not hold the file."""
 

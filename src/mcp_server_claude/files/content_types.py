@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeAlias
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.image_headers import ImageType, image_dimensions, image_type
 
 # platform.claude.com/docs/en/build-with-claude/vision, "General limits" (read in November 2026).
@@ -18,7 +19,7 @@ MAX_MANY_IMAGE_SIDE_PX = 2000
 _LINE_END = re.compile(r"\r\n|\n|\r")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class TextFile:
     text: str
 
@@ -28,12 +29,12 @@ class TextFile:
         return rows if rows[-1] else rows[:-1]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class PdfFile:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class ImageFile:
     """`width` and `height` are in pixels, 0 where the header is damaged."""
 
@@ -43,7 +44,7 @@ class ImageFile:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class UnsupportedFile:
     """A file that Claude cannot be shown; `description` completes "it is …"."""
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from fnmatch import translate
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files import gitignore_walk, resolve_path, sandbox, secret_names
 from mcp_server_claude.files.helper_processes import RunLimit
 from mcp_server_claude.files.name_quoting import quote_name, roots_sentence
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ _BRACES = re.compile(r"\{([^{},]*(?:,[^{},]*)+)\}")
 _BRACKETS = re.compile(r"\[+[^\[\]]*\]+")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class GlobMatches:
     """The files that a glob matches, sorted; `secret_count` more look like secrets and are left out; `complete` is
     false where the tree is too large to search whole.

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 _FILE_URI = re.compile(
     r"file:(?://(?P<host>[^/]*)(?=/))?(?P<path>[^?#]*)(?P<query>\?[^#]*)?(?P<fragment>#.*)?", re.IGNORECASE
@@ -21,7 +21,7 @@ _DRIVE = re.compile(r"/[A-Za-z]:/")
 _VERBATIM = re.compile(r"\\\\\?\\(?:(?P<share>UNC\\)|(?=[A-Za-z]:\\))", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class LineRange:
     """Lines of a text file, from 1, the last one included."""
 
@@ -32,7 +32,7 @@ class LineRange:
         return f"{self.first}-{self.last}" if self.last > self.first else str(self.first)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class NamedPath:
     """A path, and the lines that were named with it; None for the whole file."""
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.content_types import MANY_IMAGES_THRESHOLD, MAX_IMAGE_SIDE_PX, MAX_MANY_IMAGE_SIDE_PX
 from mcp_server_claude.files.name_quoting import format_bytes
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.image_headers import image_dimensions
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _PDF_PAGE = re.compile(rb"/Type\s*/Page(?![A-Za-z])")
 _PDF_PAGE_COUNT = re.compile(rb"/Count\s+(\d{1,6})")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class RequestLimits:
     """Limits of one request, from platform.claude.com/docs (read in November 2026): "Vision", general limits; "PDF
     support", requirements; "Errors", request size limits.

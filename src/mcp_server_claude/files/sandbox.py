@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
+
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
@@ -74,7 +76,7 @@ class SandboxError(Exception):
         self.component = component
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class RootedPath:
     """A path below a root: the real path of the root and the components from there, none of them `..`."""
 
@@ -93,7 +95,7 @@ class RootedPath:
         return RootedPath(self.root, (*self.parts, *parts))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class Roots:
     """The directories that may be read: of each the real path, and the other paths by which callers may name it."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import binascii
 import re
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote, unquote, urlsplit
@@ -13,6 +12,7 @@ from urllib.parse import quote, unquote, urlsplit
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.content_types import ImageFile, PdfFile, TextFile, UnsupportedFile, detect_content
 from mcp_server_claude.files.name_quoting import SUPPORTED_TYPES, format_bytes, quote_name
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,19 +37,19 @@ _TEXT_MEDIA_TYPES = ("text/", "application/json", "application/xml", "applicatio
 _LOCAL_HOST_SUFFIXES = (".local", ".localhost", ".internal", ".lan", ".home.arpa")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class UrlReference:
     url: str
     block_type: BlockType
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class FileIdReference:
     id: str
     block_type: BlockType
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class InlineContent:
     """The content of a `data:` URI or a file; `path` is the name for its header."""
 

@@ -10,13 +10,14 @@ import json
 import logging
 import time
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.anthropic_api import message_batches as batches_api
 from mcp_server_claude.anthropic_api.message_batches import BatchRequest
 from mcp_server_claude.engine.sent_batch_call import SentBatchCall
 from mcp_server_claude.errors import CallError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.jobs.batch_items import (
     ITEMS_PER_PAGE,
@@ -57,7 +58,7 @@ MAX_SUBMISSION_FAILURES = 20
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class _FilledItem:
     """An item that was added to a batch, with its request, or that there was no budget for.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from mcp_server_claude.store.job_records import JobProgress, JobRecord
@@ -12,7 +14,7 @@ MAP_TOOL = "claude_map"
 """The tool of jobs with many items."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class JobSnapshot:
     """A job with its progress. `call_id` is the call that answers a job of a single question, or empty."""
 

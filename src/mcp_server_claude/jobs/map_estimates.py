@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from mcp_server_claude import number_formatting
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +28,7 @@ TABLE_HEADER = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ItemEstimate:
     """The estimated cost of one item, in US dollars; None if the price is unknown.
 
@@ -48,7 +49,7 @@ class ItemEstimate:
     max_usd: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class MapEstimate:
     """The estimated cost of all items in one way.
 
@@ -81,7 +82,7 @@ class MapEstimate:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class MapEstimates:
     """The estimated cost of a job.
 

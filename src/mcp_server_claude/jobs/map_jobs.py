@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, cast
@@ -16,6 +16,7 @@ from mcp_server_claude.engine.sent_batch_call import MIN_WARM_UP_CHARS
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.item_sources import is_item_source, item_text, map_files, read_item_source
 from mcp_server_claude.files.output_files import OutputWriter, check_output_path
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.jobs import map_prompt, output_lines
 from mcp_server_claude.jobs.call_spec import call_from_spec, spec_of_call
 from mcp_server_claude.lone_surrogates import without_lone_surrogates
@@ -39,7 +40,7 @@ OUTPUT_PAGE_ITEMS = 200
 Item = dict[str, object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class MapRequest:
     """One prompt over many items.
 

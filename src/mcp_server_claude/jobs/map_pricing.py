@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ import anyio.to_thread
 
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.files.item_sources import item_text
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.jobs import map_prompt
 from mcp_server_claude.jobs.map_estimates import MapEstimates, price_items
 from mcp_server_claude.jobs.map_jobs import item_call
@@ -32,7 +33,7 @@ COUNTS_AT_ONCE = 8
 MAX_NAME_CHARS = 60
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class _MeasuredItem:
     """An item by its name, its kind (the ending of a file) and its own length, in characters or bytes."""
 

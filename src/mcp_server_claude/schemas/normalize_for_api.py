@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.schemas.json_values import (
     as_dict,
     as_int,
@@ -55,7 +55,7 @@ MAX_OPTIONAL_PROPERTIES = 24
 MAX_UNION_TYPES = 16
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class NormalizedSchema:
     """A schema as it is sent; its root is always an object.
 

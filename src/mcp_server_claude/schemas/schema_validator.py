@@ -6,12 +6,12 @@ Only this module imports jsonschema-rs, which takes about 20 ms to load: callers
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, cast
 
 from jsonschema_rs import Draft202012Validator, RegexOptions, ValidationError, ValidationErrorKind
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.schemas.json_values import as_dict, json_type_name, shorten
 from mcp_server_claude.schemas.resolve_references import all_subschemas, resolve_reference, subschemas
 
@@ -43,7 +43,7 @@ class InvalidSchemaError(ValueError):
         self.path = path
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class CompiledSchema:
     """A schema ready to validate values; `cost_us` is the time that one character of a value takes at most, in µs."""
 

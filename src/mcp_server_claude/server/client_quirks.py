@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,7 +37,7 @@ tasks: 60 s is the default time-out of the MCP SDK for TypeScript and of MCP Ins
 VERSION = re.compile(r"v?(\d+(?:\.\d+)*)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ClientQuirk:
     """A trait of the clients whose name contains `name`, in any case.
 

@@ -5,11 +5,11 @@ Imported by the first tool that needs it, after the client's handshake: it needs
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.engine.spending_limit import current_budget_day, next_budget_day
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import budget_reservations, request_ledger, store_errors_as
 from mcp_server_claude.store.usage import usage_report
 from mcp_server_claude.store.usage.usage_query import UsageQuery
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEDGER_FAILURE = "The ledger could not be read"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class SpendingSummary:
     """Spending by model, by user and in total."""
 
@@ -35,7 +35,7 @@ class SpendingSummary:
     total: UsageSummary
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class DailyBudget:
     """A budget of a UTC day in US dollars, and what is left of it with with running calls at their maximum cost."""
 

@@ -6,7 +6,6 @@ knows the conversation. No argument is required, and each is one word, because c
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from mcp.server.mcpserver.prompts.base import PromptArgument
 from mcp.shared.exceptions import MCPError
 from mcp.types import INVALID_PARAMS, Completion, PromptReference, ResourceTemplateReference
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.server.tool_dependencies import open_current_request
 from mcp_server_claude.server.validation_messages import printable_name
 
@@ -33,7 +33,7 @@ MODEL = PromptArgument(name="model", description="opus, sonnet, haiku, fable or 
 THREAD = PromptArgument(name="thread", description="The id (t_…) of an earlier answer, to continue it.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class PromptTemplate:
     """A prompt: its text has `{subject}`, which is `default_subject` where the argument of that name is empty."""
 

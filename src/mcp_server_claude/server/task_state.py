@@ -6,12 +6,13 @@ of November 2026, whose stable version is 2026-07-28).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mcp.types import CallToolResult, ContentBlock
 from pydantic import Field
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -20,7 +21,7 @@ TaskStatus: TypeAlias = Literal["working", "input_required", "completed", "faile
 """`failed` is a JSON-RPC error; a tool result with `isError` is `completed`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class TaskState:
     """A task at one moment.
 

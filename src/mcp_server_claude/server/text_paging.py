@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 DEFAULT_PAGE_CHARS = 40_000
 """Characters of a page unless others are asked for: Claude Code takes results of 50,000 from what declares no limit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class TextPage:
     """The characters from `start` to `end` of a text that has `of` characters."""
 

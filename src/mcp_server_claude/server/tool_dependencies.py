@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
 from mcp.server.mcpserver import Context, Resolve
 
 from mcp_server_claude.calls.ask_request import CallOrigin
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.server.client_quirks import client_traits
 from mcp_server_claude.server.http_client_state import authenticated_user, http_request_state
 from mcp_server_claude.server.progress_frames import ProgressFrames
@@ -38,7 +39,7 @@ TASK_PROTOCOL_VERSIONS = frozenset({"2026-07-28"})
 Inspector 2.12.0, measured), and cannot read one."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Caller:
     """The caller, what its client does differently, and the way to report progress to it.
 
@@ -70,7 +71,7 @@ class Caller:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class CurrentRequest:
     """The services, the user, the client's traits and the protocol version of the request that is being answered.
 

@@ -10,10 +10,10 @@ transactions wait. The daily sums come after the budgets (`LOCK_ORDER`, `daily_r
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store.transaction import SharedRowChange, scalar
 
 if TYPE_CHECKING:
@@ -50,14 +50,14 @@ _RELEASE = "delete from hold where entry_id = :entry returning scope, day, micro
 _SETTLE = "update budget set held = held - :held, spent = spent + :spent where scope = :scope and day = :day"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class Reservation:
     """An amount that is reserved in every scope."""
 
     micros: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class InsufficientBudget:
     """A refused reservation: the scope with the least left, and that amount in micro-dollars."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ TEXT_DELETED = "The text was deleted."
 """Replaces the reason why an answer is incomplete, which can quote the API, and the API can quote the prompt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class JournaledCall:
     """One call in the journal. Times are unix seconds, `chars` is the length of the text so far in characters.
 
@@ -50,7 +51,7 @@ class JournaledCall:
     job_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class TextFromOffset:
     """A call and its text from an offset on.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import StoreError, Transaction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class DatabaseConnection:
     """An open connection: one transaction at a time, with a savepoint around each operation in it.
 
@@ -44,7 +45,7 @@ class DatabaseConnection:
     """Seconds without a statement after which one is sent, so that other processes see that this one runs."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class DatabaseBackend:
     """A database that a store uses: where it is, how it is opened, and how its processes see each other.
 

@@ -6,9 +6,9 @@ import math
 import sqlite3
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import call_journal, job_records, orphan_cleanup, sqlite_connection, thread_messages
 from mcp_server_claude.store.file_locks import FileProcessLocks
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction
@@ -26,7 +26,7 @@ ERASED_NAME = "(forgotten)"
 """Name of a thread or file whose own name was erased."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ErasureFilter:
     """Selection of calls: those of one user or of all (None) that ended before a time in unix seconds."""
 
@@ -34,7 +34,7 @@ class ErasureFilter:
     before: float = math.inf
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ErasureCounts:
     """Numbers of calls, threads (whole, or their older messages), file names and jobs that were erased.
 

@@ -9,9 +9,10 @@ a message batch, which any process may read (`message_batches`).
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import process_locks
 from mcp_server_claude.store.transaction import scalar
 
@@ -31,7 +32,7 @@ TOO_MANY_ATTEMPTS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ClaimedItem:
     """An item that this process answers. `input` is JSON, `progress` the JSON of an earlier attempt, or empty."""
 
@@ -44,7 +45,7 @@ class ClaimedItem:
     progress: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ItemOutcome:
     """What became of an item.
 
@@ -64,7 +65,7 @@ class ItemOutcome:
     annotations: Mapping[str, object] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ItemRecord:
     """An item as it can be read: its input as JSON, its state, and its outcome if it has one."""
 

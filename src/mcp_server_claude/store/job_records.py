@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import process_locks
 from mcp_server_claude.store.transaction import scalar
 
@@ -29,7 +30,7 @@ JOB_ID_PREFIX = "j_"
 MAX_TITLE_CHARS = 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class JobRecord:
     """A job. Times are unix seconds.
 
@@ -61,7 +62,7 @@ class JobRecord:
     ended_at: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class JobProgress:
     """Numbers of a job's items by state, and its cost so far in micro-dollars.
 

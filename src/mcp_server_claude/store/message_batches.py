@@ -9,10 +9,11 @@ Each claim increases the `fence`, and only the holder of the newest one can writ
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from secrets import token_hex
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import process_locks
 from mcp_server_claude.store.job_items import ClaimedItem
 from mcp_server_claude.store.transaction import scalar
@@ -24,7 +25,7 @@ BatchState: TypeAlias = Literal["filling", "submitting", "submitted", "collected
 BATCH_ID_PREFIX = "b_"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class BatchRecord:
     """A batch. Times are unix seconds.
 

@@ -6,9 +6,9 @@ file which a newer one has migrated.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import table_definitions
 from mcp_server_claude.store.transaction import StoreError, scalar
 from mcp_server_claude.store.usage import daily_rollups
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class Migration:
     """One migration: its number, its reason, and its statements."""
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store.erasure import ERASED_NAME
 from mcp_server_claude.store.transaction import scalar
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class OutputFileRecord:
     """An output file: `id` is ours (`f_…`), `file_id` the API's (`file_…`).
 

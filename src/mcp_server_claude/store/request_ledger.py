@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, Unpack, cast
 
 from mcp_server_claude.call_types import TokenCounts
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import budget_reservations
 from mcp_server_claude.store.transaction import scalar
 from mcp_server_claude.store.usage import daily_rollups
@@ -29,7 +30,7 @@ ORPHAN_RETENTION_S = 2 * 86_400.0
 """Seconds for which the owner of an entry can correct what others have recorded for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class RequestFigures(TokenCounts):
     """The figures of an upstream request, complete once it has ended.
 
@@ -50,7 +51,7 @@ class RequestFigures(TokenCounts):
     duration_ms: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class LedgerEntry(RequestFigures):
     """One upstream request.
 
@@ -81,7 +82,7 @@ class LedgerEntry(RequestFigures):
     project: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class EntryResult(RequestFigures):
     """Result of a request: all columns that `close_entry` writes. None keeps the recorded `model` and `request_id`."""
 
@@ -90,7 +91,7 @@ class EntryResult(RequestFigures):
     model: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class OpenedEntry:
     """An entry as it was opened, and the budgets in which its cost was reserved, on a UTC date."""
 
@@ -116,7 +117,7 @@ class EntryProgress(TypedDict, total=False):
     ttft_ms: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class UsageSummary(TokenCounts):
     """Sums over some requests. Fields that are not grouped by are empty.
 

@@ -5,9 +5,9 @@ Times are seconds of the database's clock, so the clocks of the servers do not m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import process_locks
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import Transaction
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class UserCall:
     """A recent call of a user: its start, and whether its process runs it still."""
 

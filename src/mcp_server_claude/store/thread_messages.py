@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import call_journal
 from mcp_server_claude.store.transaction import scalar
 
@@ -19,7 +19,7 @@ ThreadCursor: TypeAlias = tuple[float, str]
 """Place in a user's list of threads: `touched_at` and `id` of the last thread before it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class Thread:
     """A conversation. Times are unix seconds; `head` holds its opening words, `model` the one that answered last.
 
@@ -41,7 +41,7 @@ class Thread:
     merges_tools: int = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ThreadMessage:
     """One message: its content blocks, and for an answer the model that wrote it.
 
@@ -59,7 +59,7 @@ class ThreadMessage:
     added_tools: Sequence[dict[str, object]] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class AnswerStatus:
     """State of a call in a thread: its usage, and a sentence if its answer is incomplete."""
 

@@ -7,9 +7,10 @@ that one of them lacks. Times are unix seconds, amounts are integer micro-dollar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 SqlValue: TypeAlias = str | int | float | None
 SqlParams: TypeAlias = Mapping[str, SqlValue]
@@ -40,7 +41,7 @@ class SharedTransactionError(Exception):
     """The operations of a transaction cannot share it: one needs the result of what is done at its end."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class SharedRowChange:
     """A statement that changes a row which the transactions of other servers change too.
 

@@ -6,9 +6,10 @@ no other user should get the name, and with it their conversations, by accident.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, cast
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import budget_reservations
 from mcp_server_claude.store.transaction import scalar
 
@@ -21,7 +22,7 @@ MAX_SESSIONS = 50
 """Sessions of one user. A new one ends the oldest, so that signing in again and again does not fill the disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class UserRow:
     """A user, or a former user if `removed_at` is set. Times are unix seconds.
 
@@ -50,7 +51,7 @@ class UserChanges(TypedDict, total=False):
     concurrent: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class UserActivity:
     """A user, the cost of a day's requests in micro-dollars, and the start of the latest request in unix seconds."""
 

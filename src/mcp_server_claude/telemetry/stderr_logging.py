@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mcp_server_claude import number_formatting
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.redaction import printable, redact
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ NOISY_LOGGERS = ("aiohttp", "anthropic", "httpx2", "httpcore2", "mcp", "urllib3"
 _call_log = logging.getLogger("mcp_server_claude.call")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class CallOutcome:
     """A call that has ended, for those who watch. `model` is what was asked for, `kind` that of its failure."""
 

@@ -12,12 +12,12 @@ import math
 import re
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from secrets import token_hex, token_urlsafe
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from mcp_server_claude.call_types import Limits
 from mcp_server_claude.errors import ConfigurationError, RequestError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import budget_reservations, user_rows
 from mcp_server_claude.store.error_translation import store_errors_as
 from mcp_server_claude.store.sqlite_connection import DATABASE_FILE
@@ -46,7 +46,7 @@ USER_COUNT_TTL_S = 1.0
 SECONDS_PER_DAY = 86_400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class UserListing:
     """A user as operators see them. `issuer` is their identity provider; `last_request_at` is in unix seconds."""
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal, TypeAlias
 
 from mcp_server_claude.call_types import Limits
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 Role: TypeAlias = Literal["user", "operator"]
 """An operator sees the usage of all users. No role reads another user's conversations."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class User:
     """A user, by the name that the ledger records."""
 

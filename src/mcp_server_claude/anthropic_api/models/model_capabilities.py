@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from typing import Literal, TypeAlias, TypeGuard, cast
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 Lifecycle: TypeAlias = Literal["active", "deprecated", "retired"]
 EFFORT_LEVELS = ("low", "medium", "high", "xhigh", "max")
@@ -27,7 +29,7 @@ FAMILY = re.compile(r"(?<![a-z])(opus|sonnet|haiku|fable|mythos)(?![a-z])", re.I
 """The model line in an id such as `claude-sonnet-4-20250514`, for lists of gateways that have no `line`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class ClaudeModel:
     """A model, as far as its capabilities decide what may be sent.
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel, family_of, is_model_id, without_date
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.name_suggestions import similar_names
 from mcp_server_claude.redaction import holds_key
 
@@ -23,7 +24,7 @@ UNSAFE_CHARACTERS = re.compile(r"://|[^A-Za-z0-9._@/:-]")
 """A name of a gateway has slashes and colons; an address is not repeated, since clients make a link of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen_dataclass()
 class ModelCatalog:
     """The models, newest first, with the origin and the day (`YYYY-MM-DD`) of the list."""
 

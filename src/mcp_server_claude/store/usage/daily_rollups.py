@@ -10,9 +10,9 @@ by user (empty: all users), day, and time to the first text in buckets of `LATEN
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store.transaction import SharedRowChange, scalar
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ _VALUE_COLUMNS = dict.fromkeys(_KEYS, tuple(ENTRY_VALUES)) | {"latency_count": (
 _TABLE_COLUMNS = {table: ", ".join((*keys, *_VALUE_COLUMNS[table])) for table, keys in _KEY_COLUMNS.items()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class RollupKeys:
     """The columns of an entry that decide which sums it is part of."""
 

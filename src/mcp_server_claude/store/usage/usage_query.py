@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
+
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
 if TYPE_CHECKING:
     from mcp_server_claude.store.transaction import SqlParams
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class UsageQuery:
     """Requests that were started on the UTC days from `since` to `until`, both included. A filter of None is unset.
 

@@ -9,10 +9,10 @@ reads the requests of that job.
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
+from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store.transaction import scalar
 from mcp_server_claude.store.usage import cache_savings, latency_percentiles
 from mcp_server_claude.store.usage.daily_rollups import ENTRY_VALUES
@@ -29,7 +29,7 @@ T = TypeVar("T")
 Grouping: TypeAlias = Literal["day", "month", "model", "tool"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen_dataclass(kw_only=True)
 class UsageReport:
     """The totals of a range.
 
