@@ -228,7 +228,7 @@ async def test_the_interval_after_a_message_begins_when_its_text_came(monkeypatc
 
 async def test_what_reads_text_is_woken_before_what_sends_it() -> None:
     clock = DeliveryClock()
-    due = (clock.time() // TICK_S + 2) * TICK_S
+    due = (clock.time() // TICK_S + 50) * TICK_S  # all wait by then
     order: list[bool] = []
 
     async def rest(*, is_source: bool) -> None:
@@ -249,3 +249,78 @@ def test_the_clock_does_not_keep_an_event_loop_that_has_ended() -> None:
     loop = asyncio.run(use_clock())
     gc.collect()
     assert loop() is None
+
+
+async def test_what_is_handled_at_once_extends_a_wait() -> None:
+    clock = DeliveryClock()
+    signal = DeliverySignal(clock)
+    handled: list[float] = []
+
+    def handle() -> bool:
+        handled.append(clock.time())
+        if len(handled) == 3:
+            return False
+        signal.extend_wait(3600)
+        return True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(signal.wait, 3600, handle=handle))
+        await anyio.wait_all_tasks_blocked()
+        signal.set()
+        await anyio.wait_all_tasks_blocked()
+        signal.set()
+        await anyio.wait_all_tasks_blocked()
+        assert clock.is_running  # it waits still
+        signal.set()  # not handled: the wait ends
+        signal.set()  # it has ended, and there is nothing to handle
+    assert len(handled) == 3
+    assert not clock.is_running
+
+
+async def test_a_wait_that_is_extended_in_the_tick_that_would_end_it_goes_on_and_ends_later() -> None:
+    clock = DeliveryClock()
+    signal = DeliverySignal(clock)
+    seconds = 3600.0
+    results: list[bool] = []
+
+    def handle() -> bool:
+        signal.extend_wait(seconds)
+        return True
+
+    async def wait() -> None:
+        results.append(await signal.wait(3600, handle=handle))
+
+    with anyio.fail_after(60):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(wait)
+            await anyio.wait_all_tasks_blocked()
+            signal.due = 0.0
+            getattr(clock, "_wake_due")()  # noqa: B009 - private: the tick, and the signal in the same iteration
+            signal.set()
+            await anyio.wait_all_tasks_blocked()
+            assert not results
+            assert clock.is_running
+            seconds = TICK_S
+            signal.set()
+    assert results == [False]  # by the timer
+
+
+async def test_after_an_extended_wait_text_is_gathered_until_its_time() -> None:
+    clock = DeliveryClock()
+    signal = DeliverySignal(clock)
+    handled = 0
+    until = clock.time() + 0.05
+
+    def handle() -> bool:
+        nonlocal handled
+        handled += 1
+        signal.extend_wait(3600, not_before=until)
+        return True
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(signal.wait, 3600, handle=handle))
+        await anyio.wait_all_tasks_blocked()
+        signal.set()
+        signal.set()
+    assert clock.time() >= until
+    assert handled == 1

@@ -12,7 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 TICK_S = 0.02
 """Seconds between two wake-ups at least; a reader is woken that much too late at most."""
@@ -63,8 +67,7 @@ class DeliveryClock:
     def start_wait(self, signal: DeliverySignal) -> asyncio.Future[None]:
         """A future that is done at the tick after the signal is due."""
         self._waiting.add(signal)
-        if signal.due < self._wakes_at:
-            self.wake_at(signal.due)
+        self.wake_at(signal.due)
         return asyncio.get_running_loop().create_future()
 
     def end_wait(self, signal: DeliverySignal) -> None:
@@ -80,6 +83,8 @@ class DeliveryClock:
 
     def wake_at(self, due: float) -> None:
         """Wake the signals that are due then at the tick after this time."""
+        if due >= self._wakes_at:
+            return
         at = math.ceil(due / TICK_S - TICK_TOLERANCE) * TICK_S  # the same for all that are due within a tick
         if at >= self._wakes_at:
             return
@@ -90,18 +95,17 @@ class DeliveryClock:
     def _wake_due(self) -> None:
         self._timer, self._wakes_at = None, math.inf
         now, next_due = asyncio.get_running_loop().time() + TICK_TOLERANCE * TICK_S, math.inf
-        others: list[asyncio.Future[None]] = []
+        others: list[tuple[DeliverySignal, asyncio.Future[None]]] = []
         for signal in self._waiting:
             if signal.due > now:
                 next_due = min(next_due, signal.due)
             elif signal.is_source:
                 signal.wake()
             elif signal.future is not None:
-                others.append(signal.future)
+                others.append((signal, signal.future))
         if others:
-            asyncio.get_running_loop().call_soon(
-                _wake_all, others
-            )  # runs after the tasks of the sources have been resumed
+            # runs after the tasks of the sources have been resumed
+            asyncio.get_running_loop().call_soon(_wake_all, others, now)
         if next_due < math.inf:
             self.wake_at(next_due)
 
@@ -121,6 +125,7 @@ class DeliverySignal:
         self._set_at = math.inf
         self._is_resting = False
         self._not_before = -math.inf
+        self._handle: Callable[[], bool] | None = None
         self.future: asyncio.Future[None] | None = None
 
     def set(self) -> None:
@@ -132,7 +137,7 @@ class DeliverySignal:
         if self._set_at < self._not_before:
             self.due = min(self.due, self._not_before)
             self.clock.wake_at(self.due)
-        else:
+        elif self._handle is None or self.future.done() or not self._handle():
             self.wake()
 
     def close(self) -> None:
@@ -140,11 +145,20 @@ class DeliverySignal:
         self.is_closed = True
         self.wake()
 
-    async def wait(self, seconds: float = math.inf, *, not_before: float = -math.inf) -> bool:
+    async def wait(
+        self,
+        seconds: float = math.inf,
+        *,
+        not_before: float = -math.inf,
+        handle: Callable[[], bool] | None = None,
+    ) -> bool:
         """Wait until the signal is set or closed, or for about so many seconds. A signal that was set is consumed.
 
         One that is set before the time `not_before` of the clock ends the wait then. It is a `rest` that does not wake
         its task where nothing came.
+
+        `handle` is called when the signal is set after that time. If it returns True, having called `extend_wait`, the
+        wait goes on: no task is woken for what can be done at once.
 
         Returns:
             False if the time has passed.
@@ -152,11 +166,17 @@ class DeliverySignal:
         if not self.is_closed:
             now = self.clock.time()
             if not self._is_set or now < not_before:
-                self._not_before = not_before
+                self._not_before, self._handle = not_before, handle
                 await self._wait_until(not_before if self._is_set else now + seconds)
-                self._not_before = -math.inf
+                self._not_before, self._handle = -math.inf, None
         was_set, self._is_set = self._is_set, False
         return was_set or self.is_closed
+
+    def extend_wait(self, seconds: float, *, not_before: float = -math.inf) -> None:
+        """Let the current wait go on as if it began now and the signal was not set."""
+        self._is_set, self._not_before = False, not_before
+        self.due = self.clock.time() + seconds
+        self.clock.wake_at(self.due)
 
     async def rest_for(self, interval_s: float) -> None:
         """Rest for an interval after what was sent, whose time is that of the latest `set`."""
@@ -186,10 +206,10 @@ class DeliverySignal:
             self.clock.end_wait(self)
 
 
-def _wake_all(waits: list[asyncio.Future[None]]) -> None:
-    """End these waits, but none that a signal has begun since."""
-    for future in waits:
-        if not future.done():
+def _wake_all(waits: list[tuple[DeliverySignal, asyncio.Future[None]]], now: float) -> None:
+    """End these waits, but none that a signal has begun since, nor one that was extended."""
+    for signal, future in waits:
+        if not future.done() and signal.due <= now:
             future.set_result(None)
 
 

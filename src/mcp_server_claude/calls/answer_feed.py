@@ -25,7 +25,7 @@ from mcp_server_claude.calls.answer_feed_events import (
     TextEvent,
     UsageEvent,
 )
-from mcp_server_claude.calls.answer_feed_live import MAX_TEXT_EVENT_CHARS, LiveCall
+from mcp_server_claude.calls.answer_feed_live import MAX_TEXT_EVENT_CHARS, LiveCall, LiveReader
 from mcp_server_claude.calls.running_calls import STOPPED_BY_READER
 from mcp_server_claude.errors import CallError, UnknownIdError
 from mcp_server_claude.store import call_journal, store_errors_as
@@ -128,8 +128,13 @@ class AnswerFeed:
             raise outcome
         return live.running_call.call
 
-    async def follow_answer(self, call_id: str, user: str, offset: int = 0) -> AsyncGenerator[FeedEvent]:
+    async def follow_answer(
+        self, call_id: str, user: str, offset: int = 0, *, send_now: Callable[[FeedEvent], bool] | None = None
+    ) -> AsyncGenerator[FeedEvent]:
         """Events of a user's call from a character offset to its end, as they happen.
+
+        While the next event is waited for, text may be passed to `send_now` instead, which returns False if it does not
+        take the event. It must not wait, nor change anything if it raises an error.
 
         Raises:
             RequestError: There is no such call, its text was deleted, or it is shorter than that.
@@ -141,7 +146,7 @@ class AnswerFeed:
         if live is not None and live.running_call.call.user == user:
             if offset > live.running_call.text.chars:
                 raise answer_feed_final_events.offset_too_large(live.running_call.text.chars)
-            return self._follow_running(live, offset)
+            return self._follow_running(live, offset, send_now)
         journaled = await self._read_journal(call_id, user, offset)
         if journaled.call.state == "closed":
             if offset > journaled.call.chars:
@@ -198,25 +203,31 @@ class AnswerFeed:
         await anyio.sleep(max(FIRST_READER_TIMEOUT_S, min(self._reader_grace_s, MAX_RETAIN_S)))
         self._live_calls.pop(live.running_call.call.id, None)
 
-    async def _follow_running(self, live: LiveCall, offset: int) -> AsyncGenerator[FeedEvent]:
+    async def _follow_running(
+        self, live: LiveCall, offset: int, send_now: Callable[[FeedEvent], bool] | None
+    ) -> AsyncGenerator[FeedEvent]:
         """A call of this process, as it grows."""
         running = live.running_call
         with self._reader_scope(live), live.subscribe() as update:
-            status_index = live.take_first_status_index()
+            reader = LiveReader(
+                live,
+                update,
+                offset,
+                interval_s=BATCH_INTERVAL_S,
+                keep_alive_s=KEEP_ALIVE_INTERVAL_S,
+                send_now=send_now,
+            )
             yield FeedEvent(offset, StartEvent(running.call.id, running.call.thread, live.model))
             while True:
-                has_text = False
-                while live.has_payload(offset, status_index):
-                    event, offset, status_index = live.next_payload(offset, status_index)
-                    has_text = has_text or isinstance(event, TextEvent)
-                    yield FeedEvent(offset, event)
+                while (event := reader.next_event()) is not None:
+                    yield event
                 if running.done.is_set() or self._shutting_down.is_set():
                     break
-                not_before = update.clock.time_after(BATCH_INTERVAL_S) if has_text else -math.inf
-                if not await update.wait(KEEP_ALIVE_INTERVAL_S, not_before=not_before):
-                    yield FeedEvent(offset, KeepAliveEvent())
-            for event in answer_feed_final_events.events_for_outcome(running.outcome):
-                yield FeedEvent(offset, await self._add_output_files(event, running.call.id, running.call.user))
+                if not await reader.wait_for_event():
+                    yield FeedEvent(reader.offset, KeepAliveEvent())
+            for final in answer_feed_final_events.events_for_outcome(running.outcome):
+                payload = await self._add_output_files(final, running.call.id, running.call.user)
+                yield FeedEvent(reader.offset, payload)
             if live.owned:
                 self._calls.mark_delivered(running.call.id)
 

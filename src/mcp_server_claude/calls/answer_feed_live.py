@@ -11,14 +11,14 @@ import anyio
 
 from mcp_server_claude import status_text
 from mcp_server_claude.call_types import MessageStart, TextDelta, TextPending, ThinkingProgress, ToolUse, Waiting
-from mcp_server_claude.calls.answer_feed_events import StatusEvent, TextEvent
+from mcp_server_claude.calls.answer_feed_events import FeedEvent, StatusEvent, TextEvent
 from mcp_server_claude.delivery_clock import DeliverySignal
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Callable, Generator
 
     from mcp_server_claude.call_types import CallEvent
-    from mcp_server_claude.calls.answer_feed_events import FeedPayload, FeedState
+    from mcp_server_claude.calls.answer_feed_events import FeedState
     from mcp_server_claude.calls.running_calls import RunningCall
 
 MAX_TEXT_EVENT_CHARS = 64 * 1024
@@ -74,23 +74,6 @@ class LiveCall:
         first, self._had_reader = not self._had_reader, True
         return 0 if first else max(0, len(self.statuses) - 1)
 
-    def next_payload(self, offset: int, status_index: int) -> tuple[FeedPayload, int, int]:
-        """The next payload for a reader at this offset and status index, with the offset and index after it.
-
-        There must be one, see `has_payload`.
-        """
-        end = math.inf
-        if status_index < len(self.statuses):
-            end, status = self.statuses[status_index]
-            if end <= offset:
-                return status, offset, status_index + 1
-        text = self.running_call.text.slice(offset, min(end, offset + MAX_TEXT_EVENT_CHARS))
-        return TextEvent(text), offset + len(text), status_index
-
-    def has_payload(self, offset: int, status_index: int) -> bool:
-        """True if there is a payload for a reader at this offset and status index."""
-        return status_index < len(self.statuses) or offset < self.running_call.text.chars
-
     @contextmanager
     def subscribe(self) -> Generator[DeliverySignal]:
         """A signal that is set whenever there is something new, while the block runs."""
@@ -106,6 +89,82 @@ class LiveCall:
     def _notify_readers(self) -> None:
         for signal in self._signals:
             signal.set()
+
+
+class LiveReader:
+    """The place of one reader in a running call. `offset` is how many characters of its text the reader has.
+
+    While the reader waits, text is passed to `send_now` as it comes, which is much less work than to wake a task.
+    """
+
+    def __init__(
+        self,
+        live: LiveCall,
+        signal: DeliverySignal,
+        offset: int,
+        *,
+        interval_s: float,
+        keep_alive_s: float,
+        send_now: Callable[[FeedEvent], bool] | None,
+    ) -> None:
+        """Text is gathered for `interval_s` seconds after the last, and a wait ends after `keep_alive_s` seconds.
+
+        `send_now` returns False where it does not take the event. Then the reader is woken.
+        """
+        self.offset = offset
+        self._interval_s = interval_s
+        self._keep_alive_s = keep_alive_s
+        self._send_now = send_now
+        self._status_index = live.take_first_status_index()
+        self._statuses = live.statuses
+        self._text = live.running_call.text
+        self._signal = signal
+        self._has_sent_text = False
+        self._next_text_at = -math.inf
+
+    def next_event(self) -> FeedEvent | None:
+        """The next event that is there."""
+        end = math.inf
+        if self._status_index < len(self._statuses):
+            end, status = self._statuses[self._status_index]
+            if end <= self.offset:
+                self._status_index += 1
+                return FeedEvent(self.offset, status)
+        elif self.offset >= self._text.chars:
+            return None
+        text = self._text.slice(self.offset, min(end, self.offset + MAX_TEXT_EVENT_CHARS))
+        self.offset += len(text)
+        self._has_sent_text = True
+        return FeedEvent(self.offset, TextEvent(text))
+
+    async def wait_for_event(self) -> bool:
+        """Wait until there may be an event.
+
+        Returns:
+            False if there was none for so long that a sign of life is due.
+        """
+        if self._has_sent_text:
+            self._next_text_at = self._signal.clock.time_after(self._interval_s)
+            self._has_sent_text = False
+        return await self._signal.wait(
+            self._keep_alive_s, not_before=self._next_text_at, handle=self._send_new_text if self._send_now else None
+        )
+
+    def _send_new_text(self) -> bool:
+        """Send the text that has come, if it is all that there is, and wait on. False if the reader has to be woken."""
+        end = self._text.chars
+        is_all = self._status_index == len(self._statuses) and 0 < end - self.offset <= MAX_TEXT_EVENT_CHARS
+        if self._send_now is None or not is_all:
+            return False
+        try:
+            is_sent = self._send_now(FeedEvent(end, TextEvent(self._text.slice(self.offset))))
+        except Exception:  # noqa: BLE001 - it would end the call; the reader meets it again when it is woken
+            return False
+        if is_sent:
+            self.offset = end
+            self._next_text_at = self._signal.clock.time_after(self._interval_s)
+            self._signal.extend_wait(self._keep_alive_s, not_before=self._next_text_at)
+        return is_sent
 
 
 def _state_after(event: CallEvent, chars_before: int) -> FeedState:

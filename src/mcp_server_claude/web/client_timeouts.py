@@ -16,9 +16,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.web import error_responses
-from mcp_server_claude.web.answer_response import offer_send_piece
 from mcp_server_claude.web.connection_limit import WaitingConnections
 from mcp_server_claude.web.interval_log import IntervalLog
+from mcp_server_claude.web.piece_writer import offer_piece_writer
 from mcp_server_claude.web.response_framing import StreamingConnection
 
 if TYPE_CHECKING:
@@ -188,11 +188,7 @@ class BodyTimeoutMiddleware:
                 has_response = True
                 await send(message)
 
-        async def send_piece(message: Message) -> None:
-            if has_response:  # otherwise it was late, and is answered already
-                await send(message)
-
-        await self._app(offer_send_piece(scope, send_piece), receive_in_time, send_unless_late)
+        await self._app(offer_piece_writer(scope, send), receive_in_time, send_unless_late)
 
 
 def _has_short_body(scope: Scope) -> bool:

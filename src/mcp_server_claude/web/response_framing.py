@@ -31,12 +31,22 @@ class StreamingConnection(h11.Connection):
             h11.LocalProtocolError: The event is not allowed now.
         """
         if type(event) is h11.Data:
-            # Without data it may be the response to HEAD, and an empty chunk would end the body.
-            return self._frame_piece(event.data) if self._frame_piece and event.data else super().send(event)
+            return self.frame_piece(event.data)
         output = super().send(event)
         is_head = type(event) is h11.Response and event.status_code not in STATUSES_WITHOUT_BODY
         self._frame_piece = _framing_of(output.lower()) if is_head and output else None
         return output
+
+    def frame_piece(self, piece: bytes) -> bytes:
+        """The bytes to send for a piece of the body.
+
+        Raises:
+            h11.LocalProtocolError: No body is allowed now, or it is longer than declared.
+        """
+        # Without data it may be the response to HEAD, and an empty chunk would end the body.
+        if self._frame_piece and piece:
+            return self._frame_piece(piece)
+        return super().send(h11.Data(data=piece)) or b""
 
 
 def _framing_of(head: bytes) -> Callable[[bytes], bytes] | None:

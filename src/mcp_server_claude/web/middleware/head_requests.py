@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.web.answer_response import remove_send_piece
+from mcp_server_claude.web.piece_writer import remove_piece_writer
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -34,4 +34,4 @@ class HeadMiddleware:
                 await send(message)
                 await send({"type": "http.response.body"})  # from here on `receive` reports a disconnect
 
-        await self._app({**remove_send_piece(scope), "method": "GET"}, receive, send_head)
+        await self._app({**remove_piece_writer(scope), "method": "GET"}, receive, send_head)

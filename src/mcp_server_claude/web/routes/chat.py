@@ -8,7 +8,6 @@ A call does not belong to the request that started it: any number of readers fol
 from __future__ import annotations
 
 import re
-from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,7 +17,7 @@ from pydantic import BaseModel
 
 from mcp_server_claude.calls.ask_request import CallOrigin
 from mcp_server_claude.errors import RequestError
-from mcp_server_claude.web.answer_response import AnswerResponse
+from mcp_server_claude.web.answer_response import AnswerResponse, AnswerSender
 from mcp_server_claude.web.openapi import BEARER_AUTH, STATUS_DESCRIPTIONS, STREAM_RESPONSE, openapi_errors
 from mcp_server_claude.web.route_dependencies import AppStateDep, ServicesDep, UserDep, reader_role
 from mcp_server_claude.web.routes import server_sent_events
@@ -26,7 +25,7 @@ from mcp_server_claude.web.routes.chat_approval import check_cost_approval
 from mcp_server_claude.web.routes.chat_request import ChatRequest
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable
+    from collections.abc import AsyncGenerator
 
     from mcp_server_claude.calls.answer_feed import AnswerFeed, FeedEvent
     from mcp_server_claude.services.service_access import ServiceAccess
@@ -77,8 +76,9 @@ async def post_chat(
     call = await chat_request.build_call(origin)
     await check_cost_approval(services, call, chat_request.approval)
     call = await answer_feed.start_answer(call)
-    feed = await answer_feed.follow_answer(call.id, user.name)
-    response = _stream_response(request, call.id, feed, is_json=bool(chat_request.schema_))
+    sender = _answer_sender(request, call.id, is_json=bool(chat_request.schema_))
+    feed = await answer_feed.follow_answer(call.id, user.name, send_now=sender.send_now)
+    response = _stream_response(request, call.id, feed, sender)
     response.headers["Thread-Id"] = call.thread
     return response
 
@@ -100,7 +100,9 @@ async def get_answer(
     """Read an answer from its start, or the rest of it, while it is written or afterwards."""
     answer_feed = _draining_feed(services, state)
     offset = _resume_offset(last_event_id.strip(), call_id)
-    return _stream_response(request, call_id, await answer_feed.follow_answer(call_id, user.name, offset))
+    sender = _answer_sender(request, call_id)
+    feed = await answer_feed.follow_answer(call_id, user.name, offset, send_now=sender.send_now)
+    return _stream_response(request, call_id, feed, sender)
 
 
 @router.post(
@@ -127,19 +129,24 @@ def _resume_offset(event_id: str, call_id: str) -> int:
     return int(match[2])
 
 
-def _stream_response(
-    request: Request, call_id: str, feed: AsyncGenerator[FeedEvent], *, is_json: bool = False
-) -> Response:
-    """The response for one reader, as events or plain text by its `Accept` header."""
-    is_plain = server_sent_events.prefers_plain_text(request.headers.get("accept", ""))
+def _answer_sender(request: Request, call_id: str, *, is_json: bool = False) -> AnswerSender:
+    """What sends an answer to one reader, as events or plain text by its `Accept` header."""
     role = reader_role(request)
-    encoder = server_sent_events.SseEncoder(call_id, is_json=is_json, role=role)
-    encode = partial(server_sent_events.encode_plain_text, role=role) if is_plain else encoder.encode_event
-    return AnswerResponse(
-        _encode_feed(feed, encode),
-        media_type="text/plain" if is_plain else "text/event-stream",
-        headers={**STREAM_HEADERS, "Call-Id": call_id},
-    )
+    if _prefers_plain_text(request):
+        return AnswerSender(partial(server_sent_events.encode_plain_text, role=role))
+    return AnswerSender(server_sent_events.SseEncoder(call_id, is_json=is_json, role=role).encode_event)
+
+
+def _stream_response(
+    request: Request, call_id: str, feed: AsyncGenerator[FeedEvent], sender: AnswerSender
+) -> AnswerResponse:
+    """The response for one reader."""
+    media_type = "text/plain" if _prefers_plain_text(request) else "text/event-stream"
+    return AnswerResponse(feed, sender, media_type=media_type, headers={**STREAM_HEADERS, "Call-Id": call_id})
+
+
+def _prefers_plain_text(request: Request) -> bool:
+    return server_sent_events.prefers_plain_text(request.headers.get("accept", ""))
 
 
 def _draining_feed(services: ServiceAccess, state: AppState) -> AnswerFeed:
@@ -147,10 +154,3 @@ def _draining_feed(services: ServiceAccess, state: AppState) -> AnswerFeed:
     answer_feed = services.answer_feed
     answer_feed.drain_readers_when(state.draining)
     return answer_feed
-
-
-async def _encode_feed(feed: AsyncGenerator[FeedEvent], encode: Callable[[FeedEvent], bytes]) -> AsyncGenerator[bytes]:
-    async with aclosing(feed):
-        async for event in feed:
-            if encoded := encode(event):
-                yield encoded

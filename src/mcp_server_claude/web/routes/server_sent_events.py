@@ -82,8 +82,9 @@ class SseEncoder:
     def _encode_text(self, text: str, offset: int) -> bytes:
         text = self._pending + text
         end = len(text) if self._is_json else _event_end(text)
+        frame = self._sse_frame("", f" {text[:end]}", offset - len(text) + end) if end else b""
         self._pending = text[end:]
-        return self._sse_frame("", f" {text[:end]}", offset - len(self._pending)) if end else b""
+        return frame
 
     def _flush_pending(self, offset: int) -> bytes:
         text, self._pending = self._pending, ""
