@@ -7,13 +7,14 @@ import re
 import sqlite3
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.lowlevel
 import psycopg
 import pytest
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from pydantic import SecretStr
 
@@ -24,6 +25,7 @@ from mcp_server_claude.store import (
     StoreError,
     budget_reservations,
     call_journal,
+    connection_worker,
     erasure,
     orphan_cleanup,
     postgres_connection,
@@ -115,7 +117,7 @@ async def test_a_store_opens_during_an_outage_of_the_server_and_reports_why_it_c
     with pytest.raises(StoreError) as caught:
         await remote_store.write(process_locks.register_process, "w_1")
     assert caught.value.kind == "unreachable"
-    assert remote_store.last_error == "The ledger's database could not be used: no connection to it can be made."
+    assert remote_store.last_error.startswith("The ledger's database could not be used: no connection to it can be")
     assert remote_store.durable
     network.restore()
     with anyio.fail_after(TIMEOUT_S):
@@ -127,6 +129,53 @@ async def test_a_store_opens_during_an_outage_of_the_server_and_reports_why_it_c
             else:
                 break
     assert remote_store.last_error == ""
+
+
+async def test_a_database_that_is_back_is_used_before_the_longest_pause_between_attempts_has_passed(
+    remote_store: Store, network: CuttableSocket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_worker, "RECONNECT_INTERVAL_S", 10 * TIMEOUT_S)
+    network.cut()
+    with pytest.raises(StoreError):
+        await remote_store.write(process_locks.register_process, "w_1")
+    network.restore()
+    with anyio.fail_after(TIMEOUT_S):
+        while True:
+            with suppress(StoreError):
+                await remote_store.write(process_locks.register_process, "w_1")
+                break
+            await anyio.lowlevel.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"dbname": "no_such_database"}, "there is no database of that name"),
+        ({"user": "no_such_role"}, "there is no role of that name"),
+        ({"host": "no-such-host.invalid"}, "the name of its host is unknown"),
+        ({"host": "127.0.0.1", "port": "1"}, "nothing listens at its address"),
+        ({"user": "without_rights"}, "its role lacks a permission"),
+        ({"user": "without_connections"}, "it has none free"),
+    ],
+)
+async def test_the_reason_why_no_connection_can_be_made_is_named_without_user_and_database(
+    postgres_url: str, tmp_path: Path, change: dict[str, str], reason: str
+) -> None:
+    with closing(connect(postgres_url)) as admin:
+        admin.execute("drop role if exists without_rights")
+        admin.execute("drop role if exists without_connections")
+        admin.execute("create role without_rights login")
+        admin.execute("create role without_connections login connection limit 0")
+        database = sql.Identifier(str(conninfo_to_dict(postgres_url)["dbname"]))
+        admin.execute(sql.SQL("revoke connect on database {} from public").format(database))
+    store = Store.open(tmp_path, make_conninfo(postgres_url, **change))
+    with pytest.raises(StoreError) as caught:
+        await store.write(process_locks.register_process, "w_1")
+    assert (caught.value.kind, str(caught.value)) == (
+        "unreachable",
+        f"The ledger's database could not be used: no connection to it can be made: {reason}.",
+    )
+    await store.close()
 
 
 async def test_requests_that_end_during_an_outage_are_recorded_afterwards_in_order(
@@ -416,7 +465,7 @@ async def test_doctor_names_the_server_and_what_is_wrong_with_the_role(postgres_
     finding = await check_ledger(unreachable)
     assert finding.ok is False
     assert (finding.text, finding.hint) == (
-        "The ledger's database could not be used: no connection to it can be made.",
+        "The ledger's database could not be used: no connection to it can be made: nothing listens at its address.",
         "Check MCP_CLAUDE_DATABASE_URL and the server.",
     )
 

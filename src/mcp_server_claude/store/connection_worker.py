@@ -41,7 +41,13 @@ MAX_ATTEMPTS = 5
 MAX_BACKLOG_OPERATIONS = 50_000
 """Operations that wait at most while the database cannot be reached or written. Later ones are lost."""
 RECONNECT_INTERVAL_S = 1.0
-"""Seconds after a failed attempt to connect until the next one. Operations fail at once meanwhile."""
+"""Seconds after a failed attempt to connect until the next one at most, and until what waits is tried again."""
+MIN_RECONNECT_INTERVAL_S = 0.05
+"""Seconds after a failed attempt to connect until the next one at least, so that servers on many machines do not hinder
+a database that starts. Operations fail at once meanwhile."""
+RECONNECT_SHARE = 0.1
+"""Share of the time that attempts to connect take at most: one that is refused at once is soon made again, one that
+times out is not."""
 
 
 class ConnectionWorker:
@@ -268,12 +274,14 @@ class ConnectionWorker:
         if self._connection is None:
             if time.monotonic() < self._next_connect_at:
                 raise self._outage()
+            started_at = time.monotonic()
             try:
                 self._connection = self._connect()
             except StoreError as error:
                 self._connect_error = error
                 if error.kind == "unreachable":
-                    self._next_connect_at = time.monotonic() + RECONNECT_INTERVAL_S
+                    failed_at = time.monotonic()
+                    self._next_connect_at = failed_at + _reconnect_pause_s(failed_at - started_at)
                 raise
             self._heartbeat_interval_s = self._connection.heartbeat_interval_s
         return self._connection
@@ -303,6 +311,11 @@ class ConnectionWorker:
         self._backlog.append(replace(operation, future=None, is_late=True))
         self._backlog_error = error
         return replace(result, is_kept=True)
+
+
+def _reconnect_pause_s(attempt_s: float) -> float:
+    """Seconds until the next attempt to connect, after one that failed in `attempt_s` seconds."""
+    return min(RECONNECT_INTERVAL_S, max(MIN_RECONNECT_INTERVAL_S, attempt_s / RECONNECT_SHARE))
 
 
 def _resolve_futures(results: list[OperationResult]) -> None:

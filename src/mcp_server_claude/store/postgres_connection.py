@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -79,6 +80,26 @@ _ERROR_KINDS: tuple[tuple[str, StoreErrorKind, str], ...] = (
 )
 """Kinds and half sentences by the beginning of the SQLSTATE, the first that fits
 (https://www.postgresql.org/docs/current/errcodes-appendix.html)."""
+
+_CONNECT_REASONS = (
+    ("authentication failed", "it refuses the user or the password"),
+    ("no password supplied", "it asks for a password"),
+    ("pg_hba.conf", "it refuses the user, the address or the encryption"),
+    ("permission denied for database", "its role lacks a permission"),
+    ("too many clients", "it has none free"),
+    ("too many connections", "it has none free"),
+    ("connection slots are reserved", "it has none free"),
+    ("the database system is", "it is shutting down or starting"),
+    ("resolve host", "the name of its host is unknown"),
+    ("translate host name", "the name of its host is unknown"),
+    ("Connection refused", "nothing listens at its address"),
+    ("timeout expired", "it does not answer"),
+    ("does not support SSL", "it does not support TLS"),
+    ("certificate", "a certificate was not accepted"),
+)
+"""Reasons by what the text of a failed connection contains, the first that fits: neither libpq nor psycopg gives
+a SQLSTATE for it. There is none where the server's messages are in another language than English."""
+_MISSING_NAME = re.compile(r'(role|database) "[^"]*" does not exist')
 
 
 class NoAnswerError(psycopg.OperationalError):
@@ -162,12 +183,20 @@ def _classify_error(error: psycopg.Error) -> tuple[StoreErrorKind, str]:
         return "unreachable", "it does not answer"
     if error.sqlstate is None:
         if isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError)):
-            return "unreachable", "no connection to it can be made"
+            return "unreachable", _connect_reason(str(error))
         return "bug", type(error).__name__
     for beginning, kind, reason in _ERROR_KINDS:
         if error.sqlstate.startswith(beginning):
             return kind, f"{reason} ({error.diag.message_primary})" if kind == "schema" else reason
     return "bug", f"{type(error).__name__} ({error.sqlstate})"
+
+
+def _connect_reason(text: str) -> str:
+    """Half a sentence on a failed connection, without the names in its text."""
+    reason = next((reason for part, reason in _CONNECT_REASONS if part in text), "")
+    if (missing := _MISSING_NAME.search(text)) is not None:
+        reason = f"there is no {missing[1]} of that name"
+    return f"no connection to it can be made{reason and ': '}{reason}"
 
 
 def to_store_error(error: Exception) -> StoreError:
