@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from contextlib import closing
 from dataclasses import replace
 from itertools import accumulate
@@ -53,6 +54,21 @@ def test_a_long_text_is_stored_in_short_rows_and_read_from_any_offset(tx: Transa
         found = call_journal.text_from_offset(tx, "c_1", "local", offset)
         assert found is not None
         assert (found.text, found.missing) == (text[offset:], 0)
+
+
+def test_the_rows_of_a_long_text_are_not_in_memory_together() -> None:
+    text = "x" * (100 * call_journal.MAX_CHUNK_CHARS)
+    with closing(open_in_memory()) as connection:
+        tx = SqliteTransaction(connection)
+        call_journal.open_call(tx, ONE)
+        tracemalloc.start()
+        try:
+            call_journal.append_text(tx, [("c_1", 0, "short"), ("c_1", 5, text)])
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert call_journal.answer_text(tx, "c_1") == f"short{text}"
+    assert peak < 10 * call_journal.MAX_CHUNK_CHARS
 
 
 def test_a_call_is_read_as_it_was_opened_and_only_by_its_user(tx: Transaction) -> None:

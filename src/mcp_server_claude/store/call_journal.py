@@ -142,6 +142,9 @@ def append_text(tx: Transaction, chunks: Iterable[tuple[str, int, str]]) -> None
         for start in range(0, len(text), MAX_CHUNK_CHARS):
             piece = text[start : start + MAX_CHUNK_CHARS]
             statements.append((_CHUNK, {"id": call_id, "off": off + start, "text": piece}))
+            if len(text) > MAX_CHUNK_CHARS:  # one piece after the other, so that they are not in memory together
+                tx.execute_all(statements)
+                statements.clear()
     tx.execute_all(statements)
 
 
