@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import functools
 import gc
+import inspect
 import os
 import signal
+import traceback
 from typing import TYPE_CHECKING
 
+import anyio
 import pytest
 from hypothesis import settings
 
@@ -13,12 +17,16 @@ from support.quick_run import THOROUGH, ShortJitter, examples
 from support.user_environment import user_variables
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 
     from support.postgres_server import PostgresServer
 
 
 DATABASES = ("sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.xdist_group("postgres_suites")]))
+
+MAX_TEST_S = 900.0
+"""Seconds after which an asynchronous test that hangs fails with the line that it waits at. Nothing that works takes so
+long on any machine. What hangs elsewhere, as in a fixture, ends by `timeout` in pyproject.toml."""
 
 settings.register_profile("here", deadline=None, max_examples=examples(100))  # how fast a machine is proves nothing
 settings.load_profile("here")
@@ -64,6 +72,30 @@ def pytest_collection() -> Generator[None, object, object]:
         return (yield)
     finally:
         gc.enable()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
+    """Let an asynchronous test that hangs fail."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        pyfuncitem.obj = _ending(pyfuncitem.obj)
+    return (yield)
+
+
+def _ending(test: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
+    @functools.wraps(test)
+    async def run(**fixtures: object) -> None:
+        waits_at = ""
+        with anyio.move_on_after(MAX_TEST_S) as limit:
+            try:
+                await test(**fixtures)
+            except anyio.get_cancelled_exc_class() as cancelled:
+                waits_at = "".join(traceback.format_exception(cancelled))
+                raise
+        if limit.cancelled_caught:
+            pytest.fail(f"No end within {MAX_TEST_S:.0f} seconds. It waited here:\n{waits_at}")
+
+    return run
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -91,7 +91,10 @@ async def test_a_thread_that_was_locked_unnoticed_can_be_continued_by_another_se
     fields: dict[str, Any] = {"base_url": api.url, "deadline_s": 300.0}
     async with connect("memory", "auto", tmp_path / "one", database_url=url, **fields) as session:
         thread = str(usage_meta(await session.ask("First."))["thread"])
-        await session.client.call_tool("claude_jobs", {})  # written in order: by now the answer is, too
+        answers = 0
+        while not answers:  # it is written in the background, in the same table
+            await anyio.sleep(0.05)
+            answers = count_rows(postgres_url, "turn where role = 'assistant'")
         network.lose_confirmation_of(b"insert into turn (")
         failed = await session.ask("Second.", thread=thread)
         assert (failure_meta(failed)["kind"], network.lost_confirmations) == ("store", 1)

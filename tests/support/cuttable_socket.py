@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,7 +29,7 @@ class CuttableSocket:
         self._forwards = threading.Event()
         self._forwards.set()
         self._lost_statement: bytes | None = None
-        self._loses_commit = False
+        self._losing_client: socket.socket | None = None
         self.lost_confirmations = 0
         """Number of transactions that the server has committed, and whose client lost its connection before it knew."""
         self.waits = 0
@@ -79,8 +80,11 @@ class CuttableSocket:
             server.connect(self._target)
             with self._lock:
                 self._open += [client, server]
-            threading.Thread(target=self._pump, args=(client, server, self._inspect_request), daemon=True).start()
-            threading.Thread(target=self._pump, args=(server, client, self._inspect_answer), daemon=True).start()
+            for source, target, inspect in (
+                (client, server, partial(self._inspect_request, client)),
+                (server, client, partial(self._inspect_answer, client)),
+            ):
+                threading.Thread(target=self._pump, args=(source, target, inspect), daemon=True).start()
 
     def _pump(self, source: socket.socket, target: socket.socket, inspect: Callable[[bytes], bytes]) -> None:
         """Forward bytes. `inspect` gets those that have arrived, and returns those that begin an incomplete message."""
@@ -93,15 +97,15 @@ class CuttableSocket:
         _end(source)
         _end(target)
 
-    def _inspect_request(self, data: bytes) -> bytes:
+    def _inspect_request(self, client: socket.socket, data: bytes) -> bytes:
         if self._lost_statement is not None and self._lost_statement in data:
-            self._lost_statement, self._loses_commit = None, True
+            self._lost_statement, self._losing_client = None, client
         return self._count_waits(data)
 
-    def _inspect_answer(self, data: bytes) -> bytes:
+    def _inspect_answer(self, client: socket.socket, data: bytes) -> bytes:
         """Raise an error of the connection in place of the confirmation that is to be lost."""
-        if self._loses_commit and b"COMMIT\0" in data:
-            self._loses_commit = False
+        if self._losing_client is client and b"COMMIT\0" in data:
+            self._losing_client = None
             self.lost_confirmations += 1
             raise ConnectionResetError
         return b""
