@@ -90,6 +90,13 @@ def test_a_batch_is_due_at_its_time_or_when_its_job_is_stopped(tx: Transaction) 
     assert message_batches.claim_batch(tx, "j_1", "w_1", now=500.0) is not None
 
 
+def test_a_batch_that_is_due_later_than_any_delay_reaches_is_due_since_the_clock_was_set_back(tx: Transaction) -> None:
+    batch = fill_batch(tx)
+    message_batches.update_batch(tx, batch, owner="", next_poll_at=5_000.0)
+    assert message_batches.claim_batch(tx, "j_1", "w_2", now=4_000.0, max_delay_s=1_000.0) is None
+    assert message_batches.claim_batch(tx, "j_1", "w_2", now=3_999.0, max_delay_s=1_000.0) is not None
+
+
 def test_a_collected_batch_is_never_due_and_its_id_stays_known(tx: Transaction) -> None:
     batch = fill_batch(tx)
     assert message_batches.has_open_batches(tx, "j_1")

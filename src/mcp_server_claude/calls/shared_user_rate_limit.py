@@ -61,7 +61,7 @@ class SharedUserRateLimiter:
 
 def _admit_user_call(tx: Transaction, store: Store, call: Call, row_id: str) -> None:
     now = store.locks.database_time(tx)
-    recent = shared_limits.lock_recent_calls(tx, call.user, now - WINDOW_S)
-    started_at = deque(each.started_at for each in recent if each.started_at > now - WINDOW_S)
+    recent = shared_limits.lock_recent_calls(tx, call.user, now, WINDOW_S)
+    started_at = deque(each.started_at for each in recent if abs(now - each.started_at) < WINDOW_S)
     raise_if_limited(UserWindow(started_at, sum(each.is_running for each in recent)), call.limits, now)
     shared_limits.insert_user_call(tx, row_id, call.user, store.locks.worker, now)

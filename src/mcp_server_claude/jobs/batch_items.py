@@ -27,6 +27,9 @@ ITEMS_PER_PAGE = 100
 MIN_POLL_INTERVAL_S = 1.0
 """Seconds until the first look at a batch. Each further one comes after twice the time, up to the maximum."""
 MAX_POLL_INTERVAL_S = 60.0
+MAX_POLL_DELAY_S = 3600.0
+"""Seconds until a further look at most, also where the API asks for a longer wait. A time that lies farther ahead was
+recorded before the clock was set back."""
 CUSTOM_ID = re.compile(r"(j_[0-9a-f]+)-(\d{1,9})-(\d{1,9})")
 """The custom id of an item: job, number, and the fence of its claim, so that a later attempt has another id."""
 
@@ -154,6 +157,11 @@ def poll_delay_s(tries: int) -> float:
     return min(MAX_POLL_INTERVAL_S, MIN_POLL_INTERVAL_S * 2.0 ** min(tries, 10))
 
 
+def delay_after_error_s(batch: BatchRecord, error: CallError) -> float:
+    """Seconds until the next look at a batch, after an error."""
+    return min(MAX_POLL_DELAY_S, error.retry_after_s or poll_delay_s(batch.failures))
+
+
 async def postpone_batch(store: Store, batch: BatchRecord) -> None:
     """Release a batch in which nothing has changed, for a later look."""
     await store.write(
@@ -174,7 +182,7 @@ async def postpone_after_error(store: Store, batch: BatchRecord, error: CallErro
         batch,
         owner="",
         failures=batch.failures + 1,
-        next_poll_at=time.time() + (error.retry_after_s or poll_delay_s(batch.failures)),
+        next_poll_at=time.time() + delay_after_error_s(batch, error),
     )
 
 

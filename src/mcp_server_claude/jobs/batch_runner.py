@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.jobs.batch_collection import BatchCollection
-from mcp_server_claude.jobs.batch_items import BatchItems, postpone_after_error
+from mcp_server_claude.jobs.batch_items import MAX_POLL_DELAY_S, BatchItems, postpone_after_error
 from mcp_server_claude.jobs.batch_submission import BatchSubmission
 from mcp_server_claude.store import message_batches
 
@@ -52,7 +52,13 @@ class BatchRunner:
         after = ""
         while True:
             batch = await self._store.write(
-                message_batches.claim_batch, job.id, self._worker, now=time.time(), after=after, stops=stops
+                message_batches.claim_batch,
+                job.id,
+                self._worker,
+                now=time.time(),
+                max_delay_s=MAX_POLL_DELAY_S,
+                after=after,
+                stops=stops,
             )
             if batch is None:
                 break

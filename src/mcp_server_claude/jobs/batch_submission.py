@@ -22,6 +22,7 @@ from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.jobs.batch_items import (
     ITEMS_PER_PAGE,
     custom_id_of,
+    delay_after_error_s,
     poll_delay_s,
     postpone_after_error,
     postpone_batch,
@@ -234,7 +235,7 @@ class BatchSubmission:
                 state="filling",
                 owner="",
                 failures=batch.failures + 1,
-                next_poll_at=time.time() + (error.retry_after_s or poll_delay_s(batch.failures)),
+                next_poll_at=time.time() + delay_after_error_s(batch, error),
             )
             return
         stops = error.retryable or item_outcomes.stops_job(error)
@@ -262,7 +263,11 @@ class BatchSubmission:
             CallError: The API does not list its batches.
         """
         known = await self._store.read(message_batches.known_upstream_ids)
-        listed = await batches_api.list_batches(self._claude, batch.submitted_at - MAX_CLOCK_SKEW_S)
+        now = time.time()
+        was_set_back = batch.submitted_at > now  # the clock, so that nobody knows since when to look
+        since = 0.0 if was_set_back else batch.submitted_at - MAX_CLOCK_SKEW_S
+        submitted_at = min(batch.submitted_at, now)
+        listed = await batches_api.list_batches(self._claude, since)
         candidates = [each for each in listed if each.requests == batch.requests and each.id not in known]
         for candidate in candidates:
             if candidate.has_results and await self._is_ours(batch, candidate):
@@ -270,12 +275,13 @@ class BatchSubmission:
                 return
         if any(not each.has_ended for each in candidates):  # only its results tell whose it is
             await postpone_batch(self._store, batch)
-        elif (left_s := batch.submitted_at + SUBMISSION_GRACE_S - time.time()) > 0:
+        elif (left_s := submitted_at + SUBMISSION_GRACE_S - now) > 0:
             await self._store.write(
                 message_batches.update_batch,
                 batch,
                 owner="",
-                next_poll_at=time.time() + min(left_s, poll_delay_s(batch.polls)),
+                submitted_at=submitted_at,
+                next_poll_at=now + min(left_s, poll_delay_s(batch.polls)),
                 polls=batch.polls + 1,
             )
         else:

@@ -8,6 +8,7 @@ Each claim increases the `fence`, and only the holder of the newest one can writ
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import fields
 from secrets import token_hex
@@ -59,7 +60,10 @@ _CLAIM = f"""
 update message_batch set owner = :worker, fence = fence + 1 where id in (
     select id from message_batch where job_id = :job and id > :after and state <> 'collected'
     and (owner in ('', :worker) or not exists (select 1 from process where process.id = message_batch.owner))
-    and (next_poll_at <= :now or (:stops = 1 and cancel_requested = 0 and state <> 'submitting'))
+    and (
+        next_poll_at <= :now or next_poll_at > :latest
+        or (:stops = 1 and cancel_requested = 0 and state <> 'submitting')
+    )
     order by id limit 1
 )
 returning {_NAMES}
@@ -116,15 +120,24 @@ def add_batch_item(tx: Transaction, batch: BatchRecord, item: ClaimedItem, progr
 
 
 def claim_batch(
-    tx: Transaction, job_id: str, worker: str, *, now: float, after: str = "", stops: bool = False
+    tx: Transaction,
+    job_id: str,
+    worker: str,
+    *,
+    now: float,
+    max_delay_s: float = math.inf,
+    after: str = "",
+    stops: bool = False,
 ) -> BatchRecord | None:
     """Claim the next batch of a job, by id, that is due and that no other running process holds.
 
-    Belongs after `process_locks.remove_dead_processes`. With `stops` those that are not being canceled are due too.
+    One that is due more than `max_delay_s` from now is due at once: the clock was set back since. With `stops` those
+    that are not being canceled are due too. Belongs after `process_locks.remove_dead_processes`.
     """
     process_locks.register_process(tx, worker)
     tx.execute(_LOCK_JOB, {"job": job_id})
     row: dict[str, SqlValue] = {"job": job_id, "worker": worker, "now": now, "after": after, "stops": int(stops)}
+    row["latest"] = now + max_delay_s
     return tx.fetch_one(BatchRecord, _CLAIM, row)
 
 

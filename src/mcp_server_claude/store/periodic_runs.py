@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 _START = """
 insert into periodic_run (name, started_at) values (:name, :now)
 on conflict (name) do update set started_at = excluded.started_at where periodic_run.started_at <= :before
+or periodic_run.started_at > :after
 """
 
 
 def start_run(tx: Transaction, locks: ProcessLocks, name: str, interval_s: float) -> bool:
     """Record that this process does some work now. Returns False if another one began it within `interval_s` seconds.
 
-    A run whose process dies is not repeated before the interval is over.
+    A run whose process dies is not repeated before the interval is over. One that lies farther ahead than an interval
+    was recorded before the clock was set back, and does not count.
     """
     now = locks.database_time(tx)
-    return tx.execute(_START, {"name": name, "now": now, "before": now - interval_s}) == 1
+    row = {"name": name, "now": now, "before": now - interval_s, "after": now + interval_s}
+    return tx.execute(_START, row) == 1

@@ -1,4 +1,4 @@
-"""Batches whose model changes between their submission and their results, which are paid for and collected anyway."""
+"""What changes between the submission of a batch and its results, which are paid for: its model, or the clock."""
 
 from __future__ import annotations
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp.types import CallToolResult
+
+    from mcp_server_claude.simulator import LoggedRequest
 
 pytestmark = pytest.mark.anyio
 PATIENCE_S = 600.0
@@ -70,7 +72,7 @@ async def test_results_are_collected_and_paid_once_whatever_became_of_their_mode
                 {"prompt": f"A colour? {directive(batch='errored')}"},
             )
             jobs = [await start_job(desk, {**each, "model": MODEL}) for each in questions]
-            await until(lambda: submitted_batches(data_dir) == len(jobs))
+            await until(lambda: batches_in(data_dir, "submitted") == len(jobs))
         change_model(data_dir, change)
         api.process_batches()
         async with connect("memory", "auto", data_dir, base_url=api.url, budget_usd_per_day=5.0) as desk:
@@ -86,6 +88,30 @@ async def test_results_are_collected_and_paid_once_whatever_became_of_their_mode
         assert {entry[:2] for entry in entries} == {(MODEL, "closed")}
         assert sum(entry[2] for entry in entries) == round(sum(float(row.usd or 0) for row in api.bill()) * 1e6)
         assert (held, spent) == (0, sum(entry[2] for entry in entries))
+
+
+@pytest.mark.parametrize("state", ["submitting", "submitted"])
+async def test_a_clock_that_is_set_back_neither_delays_the_results_nor_sends_the_batch_again(
+    tmp_path: Path, state: str
+) -> None:
+    data_dir = tmp_path / "data"
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), batch_duration_s=None) as api:
+        if state == "submitting":  # the response is lost
+            api.fail_batch_requests("create")
+        async with connect("memory", "auto", data_dir, base_url=api.url) as desk:
+            job = await start_job(desk, {"prompt": f"A colour? {directive(text='Red.')}"})
+            await until(lambda: batches_in(data_dir, state) and sent_batches(api))
+        with closing(sqlite3.connect(data_dir / "store.db")) as connection, connection:  # as if it had been years ahead
+            connection.execute("update message_batch set submitted_at = submitted_at + 1e9, next_poll_at = 1e10")
+        api.process_batches()
+        async with connect("memory", "auto", data_dir, base_url=api.url) as desk:
+            answered = await desk.client.call_tool("claude_jobs", {"id": job, "wait": 50})
+        assert first_text(answered).startswith("Red.")
+        assert len(sent_batches(api)) == len(api.batch_items) == 1
+
+
+def sent_batches(api: Simulator) -> list[LoggedRequest]:
+    return [each for each in api.requests if (each.method, each.path) == ("POST", "/v1/messages/batches")]
 
 
 async def start_job(desk: McpSession, arguments: dict[str, object]) -> str:
@@ -105,9 +131,9 @@ def change_model(data_dir: Path, change: Callable[[dict[str, Any]], dict[str, An
     path.write_text(json.dumps(saved))
 
 
-def submitted_batches(data_dir: Path) -> int:
+def batches_in(data_dir: Path, state: str) -> int:
     with closing(sqlite3.connect(data_dir / "store.db")) as connection:
-        return connection.execute("select count(*) from message_batch where state = 'submitted'").fetchone()[0]
+        return connection.execute("select count(*) from message_batch where state = ?", [state]).fetchone()[0]
 
 
 async def until(is_true: Callable[[], object]) -> None:
