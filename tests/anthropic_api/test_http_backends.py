@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 import anthropic
 import anyio
 import anyio.lowlevel
+import httpx2
 import pytest
 
 from mcp_server_claude.anthropic_api import http_client
@@ -116,6 +117,46 @@ class Upstream:
 def test_the_setting_chooses_the_client_of_the_sdk(backend: HttpBackend) -> None:
     expected = {"aiohttp": anthropic.DefaultAioHttpClient, "httpx": anthropic.DefaultAsyncHttpxClient}[backend]
     assert isinstance(build_http_client(backend), expected)
+
+
+@pytest.mark.parametrize(
+    ("url", "proxy", "loads"),
+    [
+        ("http://127.0.0.1:1", "", False),
+        ("http://127.0.0.1:1", "http://127.0.0.1:2", False),
+        ("http://127.0.0.1:1", "https://127.0.0.1:2", True),
+        ("https://127.0.0.1:1", "", True),
+        ("", "", True),
+    ],
+)
+def test_certificates_are_loaded_for_tls_alone(
+    backend: HttpBackend, url: str, proxy: str, *, loads: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy)
+    contexts: list[ssl.SSLContext] = []
+    load = ssl.SSLContext.load_verify_locations
+
+    def note_load(context: ssl.SSLContext, cafile: str | None, capath: str | None = None) -> None:
+        contexts.append(context)
+        load(context, cafile, capath)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", note_load)
+    build_http_client(backend, base_url=url)
+    assert bool(contexts) == loads
+
+
+async def test_a_client_without_certificates_trusts_no_server(backend: HttpBackend, tmp_path: Path) -> None:
+    chain, key = private_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(chain, key)
+    upstream = Upstream(SSE_HEAD + b"content-length: 0\r\n\r\n")
+    async with (
+        loopback_server(upstream.serve, context=context) as url,
+        build_http_client(backend, base_url="http://127.0.0.1:1") as client,
+    ):
+        with pytest.raises(httpx2.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            await client.get(url)
 
 
 def test_aiohttp_is_the_default() -> None:

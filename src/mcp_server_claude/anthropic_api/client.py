@@ -331,7 +331,7 @@ def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> t
         "propagation": settings.forward_traceparent,
         "traces": {"content_mode": "content" if settings.trace_content else "metadata_only"},
     }
-    http_client = build_http_client(settings.http_backend, transport)
+    http_client = build_http_client(settings.http_backend, transport, base_url=credential.base_url)
     try:
         client = platform.build_client(settings, credential, http_client, telemetry)
     except Exception as error:  # the SDK reads its profile now

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import ssl
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from urllib.request import getproxies
 
 from mcp_server_claude.anthropic_api.response_limits import limit_body
 from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError
@@ -30,8 +32,10 @@ PROXY_SCHEMES = ("http://", "https://")
 _log = logging.getLogger(__name__)
 
 
-def build_http_client(backend: HttpBackend, transport: AsyncBaseTransport | None = None) -> AsyncClient:
-    """The HTTP client of the SDK. `transport` carries the requests in place of sockets.
+def build_http_client(
+    backend: HttpBackend, transport: AsyncBaseTransport | None = None, *, base_url: str = ""
+) -> AsyncClient:
+    """The HTTP client of the SDK, for requests to `base_url`. `transport` carries them in place of sockets.
 
     httpx2 is used whatever the `backend` where aiohttp is not installed, or a proxy is one that aiohttp cannot use.
 
@@ -43,6 +47,8 @@ def build_http_client(backend: HttpBackend, transport: AsyncBaseTransport | None
     import httpx2
 
     options: dict[str, Any] = {} if transport is None else {"transport": transport}
+    if not _needs_certificates(base_url):
+        options["verify"] = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # trusts no authority, so no server
     try:
         if backend == "aiohttp" and find_spec("aiohttp") is not None and not _unusable_proxies():
             from mcp_server_claude.anthropic_api.aiohttp_client import AiohttpClient
@@ -100,6 +106,16 @@ def _network_setup_error(error: Exception) -> CallError:
     )
 
 
+def _needs_certificates(base_url: str) -> bool:
+    """False if no connection has TLS. The system's certificates occupy 0.8 MB.
+
+    Where the environment names some, they are loaded anyway, since a wrong name is an error.
+    """
+    urls = (base_url, *getproxies().values())
+    named = any(os.environ.get(name) for name in CERTIFICATE_VARIABLES)
+    return named or not base_url or any(url.lower().startswith("https:") for url in urls)
+
+
 def _unusable_proxies() -> list[str]:
     """The names of the proxy variables whose values are no HTTP proxies."""
     return sorted(
@@ -113,8 +129,6 @@ def _is_usable_proxy(url: str) -> bool:
 
 def _is_readable(path: str) -> bool:
     """True if the path is a directory, or a file with at least one certificate."""
-    import ssl
-
     if Path(path).is_dir():
         return True
     try:

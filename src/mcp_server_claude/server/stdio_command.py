@@ -14,9 +14,10 @@ from mcp_server_claude.standard_streams import drop_unwritable_stderr
 
 TERMINAL_NOTE = "This serves MCP over stdio and waits for an MCP client. To see its commands: mcp-server-claude --help"
 
-HTTP_MODULES = ("uvicorn",)
+HTTP_MODULES = ("uvicorn", "python_multipart", "multipart")
 """The MCP SDK imports its HTTP transport also where it serves stdio. There sse-starlette imports uvicorn, to change how
-it ends, and does without where it is not installed (sse-starlette 3): 3 MB and 40 ms for nothing."""
+it ends, and Starlette a parser of forms. Both do without where these are not installed (sse-starlette 3, Starlette 1):
+3.3 MB and 40 ms for nothing."""
 NO_CLIENT_NOTE = "There is no MCP client: standard input or output is closed."
 
 
