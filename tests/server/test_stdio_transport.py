@@ -467,7 +467,7 @@ def test_building_the_server_imports_no_module_of_calls_or_commands() -> None:
     assert done.stdout.split() == []
 
 
-async def test_a_server_that_has_answered_has_imported_nothing_that_is_only_for_http_terminals_or_mistakes(
+async def test_a_server_that_has_answered_has_imported_nothing_that_is_only_for_http_terminals_metrics_or_mistakes(
     upstream: Simulator, tmp_path: Path
 ) -> None:
     values = {"api_key": FAKE_KEY, "data_dir": tmp_path / "data", "base_url": upstream.url}
@@ -484,5 +484,5 @@ async def test_a_server_that_has_answered_has_imported_nothing_that_is_only_for_
     assert {"mcp.server.mcpserver", "anthropic", "aiohttp", "sqlite3", "genai_prices"} <= imported
     # Modules inside the packages, since an import that fails is listed too.
     http_only = {"uvicorn.config", "python_multipart.decoders", "fastapi.routing"}
-    needless = http_only | {"click.core", "rich.text", "difflib", "typer.main"}
+    needless = http_only | {"click.core", "rich.text", "difflib", "typer.main", "opentelemetry.metrics"}
     assert imported & needless == set()

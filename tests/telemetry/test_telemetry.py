@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections import defaultdict
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -362,6 +363,33 @@ def test_the_standard_variables_decide_what_is_exported_where(
     assert exporter_settings.exporter_names(environ, "METRICS") == metrics
     assert exporter_settings.is_enabled(environ) == bool(traces or metrics)
     assert not exporter_settings.is_enabled(environ | {"OTEL_SDK_DISABLED": "TRUE"})
+
+
+OWN_PROVIDER = """
+from opentelemetry.metrics import set_meter_provider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+reader = InMemoryMetricReader()
+set_meter_provider(MeterProvider(metric_readers=[reader]))
+from mcp_server_claude import telemetry
+from mcp_server_claude.call_types import Call, Usage
+from mcp_server_claude.telemetry.metrics import record_call_metrics
+from mcp_server_claude.telemetry.stderr_logging import CallOutcome
+for _ in range(2):
+    telemetry.start_telemetry({})
+record_call_metrics(CallOutcome(call=Call(prompt="Hello."), end="done", usage=Usage(duration_s=2.0)), users=False)
+(resource,) = reader.get_metrics_data().resource_metrics
+for metric in resource.scope_metrics[0].metrics:
+    print(metric.name, metric.data.data_points[0].count)
+"""
+"""A process that has a meter provider of its own, and none of the variables."""
+
+
+def test_a_meter_provider_that_the_process_has_already_gets_each_measurement_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OWN_PROVIDER], capture_output=True, text=True, check=True, env=server_environment()
+    )
+    assert done.stdout == "gen_ai.client.operation.duration 1\n"
 
 
 @pytest.mark.slow

@@ -6,9 +6,10 @@ by `Settings`; what is particular to this server is a setting.
 
     call_spans         one span and one set of measurements for each call, made of what the engine reports
     job_spans          one span for each background job
-    metrics            the instruments behind the measurements, and other sinks that take them
+    metrics            the measurements of calls, and the sinks that take them
     exporter_settings  the exporters that the environment names
     otel_setup         OpenTelemetry's SDK, set up from the environment
+    otel_instruments   the instruments behind the measurements, imported with that SDK
     prometheus         the same measurements for Prometheus
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -24,13 +26,16 @@ from mcp_server_claude.telemetry.exporter_settings import is_enabled
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+SDK_MODULE = "opentelemetry.sdk"
+"""Where it is imported already, e.g. by `opentelemetry-instrument`, it may have providers of its own."""
+
 _log = logging.getLogger(__name__)
 _flushes: list[Callable[[], object]] = []
 
 
 def start_telemetry(environ: Mapping[str, str] = os.environ) -> None:
     """Set OpenTelemetry up where the environment asks for it; once. Nothing that is wrong with it stops the server."""
-    if _flushes or not is_enabled(environ):
+    if _flushes or not (is_enabled(environ) or SDK_MODULE in sys.modules):
         return
     try:
         from mcp_server_claude.telemetry import otel_setup

@@ -1,20 +1,17 @@
-"""The measurements of calls: OpenTelemetry's instruments by their conventional names, and other sinks for the same
-measurements.
+"""The measurements of calls, and the sinks that take them.
 
-Names, units and buckets are those of the GenAI semantic conventions; the buckets extend beyond theirs (82 s), since a
-call that thinks may take an hour. What labels a measurement comes from few values: a name that callers choose could
-otherwise fill a database with series.
+Buckets are those of the GenAI semantic conventions and extend beyond theirs (82 s), since a call that thinks may take
+an hour. What labels a measurement comes from few values: a name that callers choose could otherwise fill a database
+with series.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
-
-from opentelemetry import metrics
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
     from mcp_server_claude.telemetry.stderr_logging import CallOutcome
 
@@ -65,47 +62,26 @@ MAX_MODEL_LABELS = 100
 MAX_USER_LABELS = 1000
 MAX_KIND_LABELS = 100
 
-_meter = metrics.get_meter("mcp_server_claude")
-_tokens = _meter.create_histogram(
-    "gen_ai.client.token.usage",
-    unit="{token}",
-    description="Tokens used, over all requests of a call.",
-    explicit_bucket_boundaries_advisory=TOKEN_BUCKETS,
-)
-_duration = _meter.create_histogram(
-    "gen_ai.client.operation.duration",
-    unit="s",
-    description="How long calls took, with waits and retries.",
-    explicit_bucket_boundaries_advisory=DURATION_BUCKETS_S,
-)
-_first_chunk = _meter.create_histogram(
-    "gen_ai.client.operation.time_to_first_chunk",
-    unit="s",
-    description="From the call to its first visible text.",
-    explicit_bucket_boundaries_advisory=FIRST_CHUNK_BUCKETS_S,
-)
-_cost = _meter.create_counter("mcp_server_claude.cost", unit="USD", description="US dollars, by the price list.")
-
-
-class MetricsSink(Protocol):
-    """Another place that takes measurements."""
-
-    def record_metrics(self, labels: Mapping[str, str], outcome: CallOutcome) -> None:
-        """Count a call."""
-        ...
-
+MetricsSink: TypeAlias = "Callable[[Mapping[str, str], CallOutcome], None]"
+"""A function that counts a call with these labels."""
 
 _sinks: list[MetricsSink] = []
 
 
 @contextmanager
 def add_sink(sink: MetricsSink) -> Generator[None]:
-    """Give the measurements to `sink` too, for as long as the block runs."""
+    """Give the measurements to `sink`, for as long as the block runs."""
     _sinks.append(sink)
     try:
         yield
     finally:
         _sinks.remove(sink)
+
+
+def keep_sink(sink: MetricsSink) -> None:
+    """Give the measurements to `sink` for as long as the process runs; once."""
+    if sink not in _sinks:
+        _sinks.append(sink)
 
 
 class BoundedLabels:
@@ -133,17 +109,9 @@ _model_labels, _user_labels, _kind_labels = (
 
 def record_call_metrics(outcome: CallOutcome, *, users: bool) -> None:
     """Count a call that has ended; by its user too where `users` says so."""
-    usage, labels = outcome.usage, metric_labels(outcome, users=users)
-    _duration.record(usage.duration_s, labels)
-    if usage.ttft_s is not None:
-        _first_chunk.record(usage.ttft_s, labels)
-    if usage.attempts:
-        for kind, count in tokens_by_type(outcome).items():
-            _tokens.record(count, {**labels, "gen_ai.token.type": kind})
-        if usage.cost_usd is not None:
-            _cost.add(usage.cost_usd, labels)
+    labels = metric_labels(outcome, users=users)
     for sink in _sinks:
-        sink.record_metrics(labels, outcome)
+        sink(labels, outcome)
 
 
 def metric_labels(outcome: CallOutcome, *, users: bool) -> dict[str, str]:

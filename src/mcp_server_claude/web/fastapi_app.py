@@ -79,7 +79,7 @@ def build_app(
         services.start_opening()
         with ExitStack() as sinks:
             if state.prometheus is not None:
-                sinks.enter_context(metrics.add_sink(state.prometheus))
+                sinks.enter_context(metrics.add_sink(state.prometheus.record_metrics))
             async with mcp.lifespan():
                 yield
 
