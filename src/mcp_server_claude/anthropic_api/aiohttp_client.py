@@ -19,6 +19,7 @@ import httpx2
 
 from mcp_server_claude.anthropic_api.aiohttp_connector import LimitedConnector
 from mcp_server_claude.anthropic_api.read_coalescing import END_CALLBACK
+from mcp_server_claude.anthropic_api.response_body import READ_ARRIVED
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -64,6 +65,7 @@ class SessionTransport(httpx2.AsyncBaseTransport):
         body = getattr(getattr(response.stream, "_aiohttp_response", None), "content", None)
         if body is not None:
             response.extensions[END_CALLBACK] = body.on_eof
+            response.extensions[READ_ARRIVED] = body.readany
         return response
 
     async def aclose(self) -> None:

@@ -16,6 +16,7 @@ import anyio.lowlevel
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api.read_coalescing import MIN_FULL_READ_BYTES, ReadCoalescer
 from mcp_server_claude.anthropic_api.read_turns import ReadTurns
+from mcp_server_claude.anthropic_api.response_body import ResponseBody
 from mcp_server_claude.anthropic_api.response_headers import media_type
 from mcp_server_claude.anthropic_api.response_limits import too_large_error
 from mcp_server_claude.anthropic_api.sse_events import (
@@ -29,7 +30,7 @@ from mcp_server_claude.anthropic_api.stream_usage import as_object
 from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+    from collections.abc import AsyncGenerator, Iterable
 
     from anthropic import AsyncStream
     from anthropic.types import RawMessageStreamEvent
@@ -75,9 +76,11 @@ async def read_stream(
         return
     observer = _SpanObserver(stream)
     try:
-        async with aclosing(_body_of(stream.response)) as chunks:
+        async with aclosing(_body_of(stream.response)) as pieces:
+            body = ResponseBody(stream.response, pieces, is_observed=observer.is_listening)
+            message_stream.bytes_received = lambda: body.bytes_received
             coalescer = ReadCoalescer(stream.response, interval_s)
-            await _read_bytes(chunks, message_stream, observer, coalescer, requested_id)
+            await _read_bytes(body, message_stream, observer, coalescer, requested_id)
     except (ErrorEventError, MalformedEventError, TemporaryError) as error:
         if message_stream.is_finished:
             return
@@ -124,7 +127,7 @@ def feed_message(message: dict[str, object], message_stream: MessageStream) -> N
 
 
 async def _read_bytes(
-    chunks: AsyncIterator[bytes],
+    body: ResponseBody,
     message_stream: MessageStream,
     observer: _SpanObserver,
     coalescer: ReadCoalescer,
@@ -132,10 +135,8 @@ async def _read_bytes(
 ) -> None:
     splitter = EventSplitter()
     turns = ReadTurns.of_running_loop()
-    size = 0
-    async for chunk in chunks:
-        size += len(chunk)
-        if size > MAX_STREAM_BYTES:
+    async for chunk in body:
+        if body.bytes_received > MAX_STREAM_BYTES:
             raise too_large_error()
         for start in range(0, len(chunk), MAX_BYTES_PER_TURN):
             if len(chunk) >= MIN_FULL_READ_BYTES:
@@ -143,7 +144,7 @@ async def _read_bytes(
             events = splitter.feed(chunk[start : start + MAX_BYTES_PER_TURN])
             await _feed_events(events, message_stream, observer, requested_id)
             if message_stream.is_finished:
-                await _drain(chunks)
+                await _drain(body)
                 observer.finish()
                 return
         if message_stream.ends_in_text:
@@ -199,12 +200,12 @@ async def _read_sdk_events(
             raise
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
+async def _drain(body: ResponseBody) -> None:
     """Read what follows the end of a message, so that its connection can be used again."""
     received = 0
     with anyio.move_on_after(DRAIN_TIMEOUT_S):
         try:
-            async for data in chunks:
+            async for data in body:
                 received += len(data)
                 if received > MAX_DRAINED_BYTES:
                     return
@@ -231,6 +232,11 @@ class _SpanObserver:
         self._observer: Any = getattr(getattr(stream.response, "stream", None), "stream_observer", None)
         if self._observer is not None:
             self._observer.begin()
+
+    @property
+    def is_listening(self) -> bool:
+        """True if there is a span."""
+        return self._observer is not None
 
     def observe(self, event: dict[str, object]) -> None:
         """Pass an event on, as the SDK's own reader would."""
