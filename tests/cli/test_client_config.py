@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, cast
 import pytest
 
 from mcp_server_claude import __version__
-from mcp_server_claude.cli import client_config, command_line
+from mcp_server_claude.cli import client_config, command_line, json_members
 from mcp_server_claude.cli.client_config_files import config_path, write_config
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.settings_sources import is_placeholder
+from support.mcp_session import FAKE_KEY
 from support.server_command import server_command
 
 if TYPE_CHECKING:
@@ -185,15 +186,96 @@ def test_writing_again_keeps_the_key_and_the_token_that_replaced_a_placeholder(t
         assert path.read_text(encoding="utf-8") == filled
 
 
-def test_a_file_that_cannot_be_merged_is_unchanged(tmp_path: Path) -> None:
+def test_writing_again_keeps_what_somebody_added_to_the_entry_and_changes_the_command(tmp_path: Path) -> None:
+    """A budget, a key in the file itself, a tool that needs no confirmation, a longer limit: these are choices."""
+    path = tmp_path / "mcp.json"
+    fields = {
+        "env": {"MCP_CLAUDE_API_KEY": FAKE_KEY, "MCP_CLAUDE_BUDGET_USD_PER_DAY": "5"},
+        "timeout": 60,
+        "disabled": True,
+    }
+    path.write_text(json.dumps({"mcpServers": {"claude": {"command": "/old", "args": ["-x"]} | fields}}), "utf-8")
+    assert write_config("cline", path, client_config.client_configuration("cline", ["/new"])).has_changed
+    assert json.loads(path.read_text("utf-8"))["mcpServers"]["claude"] == {"command": "/new", "args": []} | fields
+
+    remote = client_config.http_configuration("cline", "http://h/mcp")
+    write_config("cline", path, remote)  # the other transport has nothing of it
+    assert json.loads(path.read_text("utf-8")) == remote
+
+
+def test_comments_indentation_and_ends_of_lines_stay(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    before = '// Zed settings\r\n{\r\n\t"theme": "dark", // not "light"\r\n\t"ui_font_size": 16,\r\n}\r\n'
+    path.write_bytes(before.encode())
     configuration = client_config.client_configuration("zed", ["/x"])
-    for text in ('{\n // a comment\n "theme": "dark"}', "[]", '{"context_servers": 3}'):
-        path = tmp_path / "settings.json"
-        path.write_text(text, encoding="utf-8")
-        with pytest.raises(RequestError, match="by hand"):
-            write_config("zed", path, configuration)
-        assert path.read_text(encoding="utf-8") == text
-    assert [each.name for each in tmp_path.iterdir()] == ["settings.json"]
+    written = write_config("zed", path, configuration)
+    assert written.backup is not None
+    assert written.backup.read_bytes() == before.encode()
+    after = path.read_bytes().decode()
+    assert after.startswith(before[: before.index("\r\n}")] + '\r\n\t"context_servers": {\r\n\t\t"claude": {\r\n')
+    assert json_members.parse_jsonc(after) == {"theme": "dark", "ui_font_size": 16} | configuration
+    assert after.count("\n") == after.count("\r\n")
+    assert not write_config("zed", path, configuration).has_changed
+
+
+def test_codex_gets_another_command_and_keeps_the_rest_of_its_table(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    before = (
+        'model = "m" # mine\n\n[mcp_servers.claude] # ours\ncommand = "/old"  # here\nargs = []\n'
+        'env_vars = ["HTTPS_PROXY"]\n\n[mcp_servers.claude.env]\n'
+        'MCP_CLAUDE_BUDGET_USD_PER_DAY = "5"\n\n[other]\ncommand = "x"\n'
+    )
+    path.write_text(before, encoding="utf-8")
+    configuration = client_config.client_configuration("codex", ["/new"])
+    assert write_config("codex", path, configuration).has_changed
+    text = path.read_text(encoding="utf-8")
+    loaded_file = tomllib.loads(text)
+    assert loaded_file["mcp_servers"]["claude"] == {
+        "command": "/new",
+        "args": [],
+        "env_vars": ["HTTPS_PROXY", "MCP_CLAUDE_API_KEY"],
+        "tool_timeout_sec": 3600,
+        "env": {"MCP_CLAUDE_BUDGET_USD_PER_DAY": "5"},
+    }
+    assert loaded_file["other"] == {"command": "x"}
+    assert all(kept in text for kept in ('model = "m" # mine', "[mcp_servers.claude] # ours", "\nargs = []\n"))
+    assert not write_config("codex", path, configuration).has_changed
+
+
+@pytest.mark.parametrize(
+    ("client", "text", "reason"),
+    [
+        ("zed", "[]", "it does not contain a JSON object"),
+        ("zed", '{"context_servers": 3}', "'context_servers' in it has the wrong type"),
+        ("zed", '{\n  "theme": dark\n}', "line 2 column 12"),
+        ("zed", '{"theme": "dark"', "line 1 column 17"),
+        ("zed", "// only a comment", "Expecting value"),
+        ("codex", "mcp_servers = 3", "'mcp_servers' in it has the wrong type"),
+        ("codex", "[broken", "Expected ']' at the end of a table declaration"),
+        ("codex", 'mcp_servers = { x = { command = "y" } }', "is written in another way"),
+        ("codex", 'mcp_servers.claude = { command = "y" }', "is written in another way"),
+        ("codex", '[mcp_servers.claude]\ncommand = """y\nz"""', "is written in another way"),
+        ("codex", '[mcp_servers.claude]\nurl = "http://h/mcp"', "is written in another way"),
+    ],
+)
+def test_a_file_that_cannot_be_changed_says_why_and_is_unchanged(
+    client: Client, text: str, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(RequestError, match=r"To add this server by hand: .*config (zed|codex)") as failure:
+        write_config(client, path, client_config.client_configuration(client, ["/x"]))
+    assert reason in str(failure.value)
+    assert path.read_text(encoding="utf-8") == text
+    assert [each.name for each in tmp_path.iterdir()] == ["settings"]
+
+
+def test_an_input_that_is_asked_for_already_is_not_asked_for_twice(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    own = {"id": client_config.VSCODE_INPUT_ID, "type": "promptString", "description": "Our key"}
+    path.write_text(json.dumps({"inputs": [own], "servers": {}}), encoding="utf-8")
+    write_config("vscode", path, client_config.client_configuration("vscode", ["/x"]))
+    assert json.loads(path.read_text(encoding="utf-8"))["inputs"] == [own]
 
 
 def test_configuration_files_are_in_the_directories_of_each_system() -> None:
@@ -239,5 +321,27 @@ def test_write_changes_the_file_of_the_project(tmp_path: Path) -> None:
         cwd=tmp_path,
     )
     assert done.stdout.startswith(f"Wrote {tmp_path / '.mcp.json'}. Restart Claude Code.")
-    assert "It takes MCP_CLAUDE_API_KEY from your environment." in done.stdout
+    assert "It takes the key from MCP_CLAUDE_API_KEY in your environment." in done.stdout
     assert entry_of(json.loads((tmp_path / ".mcp.json").read_text()))["type"] == "stdio"
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (("--json", "--write"), "choose one of them."),
+        (("--url", "claude.example.com"), "use an address such as https://"),
+        (("--url", "ftp://claude.example.com"), "use an address such as https://"),
+    ],
+)
+def test_options_that_would_write_something_else_are_refused(
+    options: tuple[str, ...], complaint: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        server_command("config", "claude-code", *options),
+        check=False,
+        capture_output=True,
+        encoding="utf-8",
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, complaint in done.stderr) == (2, "", True)
+    assert not list(tmp_path.iterdir())

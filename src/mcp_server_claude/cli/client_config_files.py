@@ -1,13 +1,14 @@
 """The configuration files of MCP clients: where they are, and how this server is written into one.
 
-`config_path` names the documentation of each path. Files that hold comments (JSONC) are left alone: writing them again
-would lose the comments.
+`config_path` names the documentation of each path. Only the entry of this server is written; the rest of the text, with
+its comments and indentation, stays as it is.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -17,18 +18,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from mcp_server_claude.cli.client_config import (
-    KEY_PLACEHOLDER,
-    SERVER_NAME,
-    TOKEN_PLACEHOLDER,
-    format_configuration,
-)
+from mcp_server_claude.cli import json_members
+from mcp_server_claude.cli.client_config import SERVER_NAME, format_configuration
+from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.errors import RequestError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mcp_server_claude.cli.client_config import Client, Json
+
+
+SERVER_FIELDS = frozenset({"type", "command", "args", "url", "serverUrl", "httpUrl"})
+"""Fields of an entry that say which server it is. They are written; of all others the file's values stay."""
+TOML_HEADER = re.compile(
+    rf"""^[ \t]*\[[ \t]*mcp_servers[ \t]*\.[ \t]*["']?{SERVER_NAME}["']?[ \t]*\][^\r\n]*""", re.MULTILINE
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,66 +87,122 @@ def config_path(
 def write_config(client: Client, path: Path, configuration: Json) -> WrittenConfig:
     """Write this server into the client's file and keep everything else. The file before is copied beside it.
 
+    What somebody has added to the entry of this server stays, such as a budget in its `env`, and so do the key and the
+    token in it.
+
     Raises:
-        RequestError: The file cannot be read, is not plain JSON or TOML, or cannot be written.
+        RequestError: The file cannot be read, is not JSON (with comments or without) or TOML, or cannot be written.
     """
     target = path.resolve()  # a link, as dotfile managers make them, stays one
+    merge = _merge_toml if client == "codex" else _merge_json
     try:
-        before = target.read_text(encoding="utf-8-sig") if target.exists() else ""
-        after = (
-            _merge_toml(path, before, configuration) if client == "codex" else _merge_json(path, before, configuration)
-        )
+        before = _read_text(target) if target.exists() else ""
+        after = merge(before, configuration)
         if after == before:
             return WrittenConfig(path=path, backup=None, has_changed=False)
         backup = _back_up(target) if before else None
         _replace(target, after)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-        raise RequestError(f"{path} cannot be changed: {reason}.") from None
+    except OSError as error:
+        raise RequestError(f"{path} cannot be changed: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{path} cannot be changed: it is not UTF-8.") from None
+    except ValueError as error:  # those of json and tomllib name the place
+        raise RequestError(
+            f"{path} cannot be changed: {error}. To add this server by hand: {pasteable_command('config', client)}"
+        ) from None
     return WrittenConfig(path=path, backup=backup, has_changed=True)
 
 
-def _merge_json(path: Path, before: str, configuration: Json) -> str:
-    try:
-        existing: object = json.loads(before) if before.strip() else {}
-    except ValueError:
-        raise RequestError(f"{path} is not plain JSON (it may have comments). Add this server by hand.") from None
+def _read_text(path: Path) -> str:
+    """The text of a file with its ends of lines, without a byte order mark."""
+    return path.read_bytes().decode("utf-8-sig")
+
+
+def _merge_json(before: str, configuration: Json) -> str:
+    text = before if before.strip() else "{}\n"
+    existing = json_members.parse_jsonc(text)
     if not isinstance(existing, dict):
-        raise RequestError(f"{path} does not contain a JSON object. Add this server by hand.")
-    merged = cast("Json", existing)
+        raise ValueError("it does not contain a JSON object")  # noqa: TRY004 - translated above
+    present = cast("Json", existing)
     for name, value in configuration.items():
-        present = merged.setdefault(name, type(value)())
-        if isinstance(value, dict) and isinstance(present, dict):
-            cast("Json", present).update(cast("Json", _fill_placeholders(cast("Json", value), cast("Json", present))))
-        elif isinstance(value, list) and isinstance(present, list):
-            items = cast("list[object]", present)
-            items += [item for item in cast("list[object]", value) if item not in items]
+        held = present.get(name, type(value)())
+        if isinstance(value, dict) and isinstance(held, dict):
+            before_entry = cast("Json", held).get(SERVER_NAME)
+            entry = _merge_entry(cast("dict[str, Json]", value)[SERVER_NAME], before_entry)
+            if entry != before_entry:
+                text = json_members.set_member(text, (name, SERVER_NAME), entry)
+        elif isinstance(value, list) and isinstance(held, list):
+            items = cast("list[object]", held)
+            known = [cast("Json", item).get("id") for item in items if isinstance(item, dict)]
+            missing = [item for item in cast("list[Json]", value) if item["id"] not in known]
+            if missing:
+                text = json_members.set_member(text, (name,), [*items, *missing])
         else:
-            raise RequestError(f"{name!r} in {path} has the wrong type. Add this server by hand.")
-    return before if json.loads(before or "{}") == merged else json.dumps(merged, indent=2, ensure_ascii=False) + "\n"
+            raise ValueError(f"{name!r} in it has the wrong type")  # noqa: TRY004 - translated above
+    return text
 
 
-def _fill_placeholders(value: object, present: object) -> object:
-    """The value, with the key or token that the file holds already in the place of a placeholder."""
-    if isinstance(value, dict):
-        before = cast("Json", present) if isinstance(present, dict) else {}
-        return {name: _fill_placeholders(each, before.get(name)) for name, each in cast("Json", value).items()}
-    is_placeholder = isinstance(value, str) and (KEY_PLACEHOLDER in value or TOKEN_PLACEHOLDER in value)
-    return present if is_placeholder and isinstance(present, str) else value
+def _merge_entry(entry: Json, present: object) -> Json:
+    """This server's entry with what the file has in it already, unless that is for the other transport."""
+    if not isinstance(present, dict) or ("command" in present) != ("command" in entry):
+        return entry
+    before = cast("Json", present)
+    merged = before | {name: value for name, value in entry.items() if name in SERVER_FIELDS or name not in before}
+    for name, value in entry.items():
+        held = before.get(name)
+        if isinstance(value, dict) and isinstance(held, dict):  # its `env` or `headers`
+            merged[name] = cast("Json", value) | cast("Json", held)
+        elif isinstance(value, list) and isinstance(held, list) and name not in SERVER_FIELDS:
+            items = cast("list[object]", held)
+            merged[name] = [*items, *(item for item in cast("list[object]", value) if item not in items)]
+    return merged
 
 
-def _merge_toml(path: Path, before: str, configuration: Json) -> str:
+def _merge_toml(before: str, configuration: Json) -> str:
+    existing = tomllib.loads(before)
+    servers = existing.setdefault("mcp_servers", {})
+    if not isinstance(servers, dict):
+        raise ValueError("'mcp_servers' in it has the wrong type")  # noqa: TRY004 - translated above
+    present = cast("Json", servers).get(SERVER_NAME)
+    entry = _merge_entry(cast("dict[str, Json]", configuration["mcp_servers"])[SERVER_NAME], present)
+    if entry == present:
+        return before
+    newline = "\r\n" if "\r\n" in before else "\n"
+    if present is None:
+        gap = newline if before and not before.endswith("\n") else ""
+        block = format_configuration("codex", configuration).replace("\n", newline)
+        after = f"{before}{gap}{newline if before else ''}{block}{newline}"
+    else:
+        after = _set_toml_values(before, entry, cast("Json", present), newline)
+    cast("Json", servers)[SERVER_NAME] = entry
+    if not _is_toml_of(after, existing):  # e.g. `mcp_servers` is an inline table, or a value has several lines
+        raise ValueError(f"its [mcp_servers.{SERVER_NAME}] is written in another way")
+    return after
+
+
+def _set_toml_values(before: str, entry: Json, present: Json, newline: str) -> str:
+    """The text in which the lines of this server's table have the values of `entry`, if each value has one line."""
+    header = TOML_HEADER.search(before)
+    if header is None or "command" not in present or "command" not in entry:
+        return before
+    following = re.compile(r"^\s*\[", re.MULTILINE).search(before, header.end())
+    end = following.start() if following else len(before)
+    block = before[header.end() : end]
+    for name, value in entry.items():
+        if present.get(name) == value:
+            continue
+        line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        block, count = re.subn(rf"^{name}[ \t]*=[^\r\n]*", lambda _, text=line: text, block, flags=re.MULTILINE)
+        if not count:
+            block = f"{newline}{line}{block}"
+    return before[: header.end()] + block + before[end:]
+
+
+def _is_toml_of(text: str, value: Json) -> bool:
     try:
-        existing = tomllib.loads(before)
+        return tomllib.loads(text) == value
     except tomllib.TOMLDecodeError:
-        raise RequestError(f"{path} is not TOML. Add this server by hand.") from None
-    servers = existing.get("mcp_servers", {})
-    if SERVER_NAME in servers:
-        if servers[SERVER_NAME] == cast("Json", configuration["mcp_servers"])[SERVER_NAME]:
-            return before
-        raise RequestError(f"{path} already has another [mcp_servers.{SERVER_NAME}]. Edit it by hand.")
-    gap = "\n" if before and not before.endswith("\n") else ""
-    return f"{before}{gap}{chr(10) if before else ''}{format_configuration('codex', configuration)}\n"
+        return False
 
 
 def _back_up(path: Path) -> Path:
@@ -155,7 +216,7 @@ def _replace(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as file:
             file.write(text)
         if path.exists():
             shutil.copymode(path, name)

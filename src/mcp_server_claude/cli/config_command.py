@@ -10,6 +10,7 @@ import typer
 from mcp_server_claude.cli import client_config, client_config_files, local_files
 from mcp_server_claude.cli.command_line import server_command
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.network_addresses import split_http_url
 
 
 def print_config(
@@ -30,6 +31,10 @@ def print_config(
     if client is None and (as_json or write):
         option = "--json" if as_json else "--write"
         raise typer.BadParameter(f"name one client: {', '.join(client_config.CLIENTS)}.", param_hint=option)
+    if as_json and write:
+        raise typer.BadParameter("choose one of them.", param_hint="--json, --write")
+    if url and split_http_url(url.strip()) is None:
+        raise typer.BadParameter("use an address such as https://claude.example.com/mcp.", param_hint="--url")
     if client is None:
         for name in client_config.CLIENTS:
             _print_client(name, url)
@@ -39,14 +44,14 @@ def print_config(
         typer.echo(client_config.format_configuration(client, _configuration(client, url)))
     else:
         _print_client(client, url)
-    if not as_json and not url:
+    if not as_json and not url and not write:
         typer.secho(client_config.KEY_VARIABLE_NOTE, dim=True)
 
 
 def _configuration(client: client_config.Client, url: str) -> client_config.Json:
     if not url:
         return client_config.client_configuration(client, server_command())
-    address = url.rstrip("/")
+    address = url.strip().rstrip("/")
     return client_config.http_configuration(client, address if address.endswith("/mcp") else f"{address}/mcp")
 
 
@@ -66,13 +71,13 @@ def _print_client(client: client_config.Client, url: str) -> None:
 def _write_client(client: client_config.Client, url: str) -> None:
     path = client_config_files.config_path(client, home=Path.home(), directory=local_files.working_directory())
     written = client_config_files.write_config(client, path, _configuration(client, url))
-    if not written.has_changed:
+    if written.has_changed:
+        backup = f"; the old file is {written.backup}" if written.backup else ""
+        typer.echo(f"Wrote {path}{backup}. Restart {client_config.CLIENT_NAMES[client]}.")
+    else:
         typer.echo(f"{path} already contains this server.")
-        return
-    backup = f"; the old file is {written.backup}" if written.backup else ""
-    typer.echo(f"Wrote {path}{backup}. Restart {client_config.CLIENT_NAMES[client]}.")
     if not url and client in client_config.ENVIRONMENT_KEY_CLIENTS:
-        typer.echo(f"It takes {client_config.KEY_VARIABLE} from your environment.")
+        typer.echo(f"It takes the key from {client_config.KEY_VARIABLE} in your environment.")
     text = path.read_text(encoding="utf-8")
     for placeholder in (client_config.KEY_PLACEHOLDER, client_config.TOKEN_PLACEHOLDER):
         if placeholder in text:
