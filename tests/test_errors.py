@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         (RuntimeError("can't start new thread"), "cannot start another thread"),
         (OSError(errno.EMFILE, "x"), "as many files and connections open"),
         (OSError(errno.ENFILE, "x"), "as many files open"),
-        (OSError(errno.ENOSPC, "x"), "disk of the server is full"),
+        (OSError(errno.ENOSPC, "x"), "disk to which mcp-server-claude writes is full"),
         (ExceptionGroup("a task group", [ValueError(), ExceptionGroup("inside", [MemoryError()])]), "out of memory"),
     ],
 )

@@ -132,12 +132,13 @@ def internal_error(call_id: str) -> ConfigurationError:
 
 
 MISSING_RESOURCES = {
-    errno.ENOMEM: "The server ran out of memory.",
-    errno.EMFILE: "The server has as many files and connections open as its limit allows (ulimit -n).",
-    errno.ENFILE: "This machine has as many files open as its limit allows.",
-    errno.ENOSPC: "The disk of the server is full.",
-    errno.EDQUOT: "The disk quota of the server is used up.",
+    errno.ENOMEM: "mcp-server-claude ran out of memory.",
+    errno.EMFILE: "mcp-server-claude has as many files and connections open as its limit allows (ulimit -n).",
+    errno.ENFILE: "The machine of mcp-server-claude has as many files open as its limit allows.",
+    errno.ENOSPC: "The disk to which mcp-server-claude writes is full.",
+    errno.EDQUOT: "The disk quota of mcp-server-claude is used up.",
 }
+"""Sentences that are true for a command of the shell, a client over stdio and a user of a server elsewhere."""
 NO_THREAD = "can't start new thread"
 """The text of CPython's `RuntimeError` where the system starts no further thread."""
 
@@ -149,7 +150,7 @@ def local_resource_error(error: BaseException | None) -> TemporaryError | None:
         case MemoryError():
             sentence = MISSING_RESOURCES[errno.ENOMEM]
         case RuntimeError() if NO_THREAD in str(error):
-            sentence = "The server cannot start another thread: it has too many, or too little memory."
+            sentence = "mcp-server-claude cannot start another thread: it has too many, or too little memory."
         case OSError():
             sentence = MISSING_RESOURCES.get(error.errno or 0, "")
         case BaseExceptionGroup() as group:

@@ -22,7 +22,8 @@ ERROR_EXIT_CODES: tuple[tuple[type[CallError], int], ...] = (
 
 EXIT_CODE_MEANINGS = {
     0: "success: a complete answer; all items answered",
-    EXIT_INCOMPLETE: "an incomplete answer; some items missing or cut; nothing found (`threads search`); "
+    EXIT_INCOMPLETE: "an incomplete answer; some items missing or cut; an output of which the reader, "
+    "e.g. `head`, took only a part; nothing found (`threads search`); "
     "a failed check (`doctor`); a question that was not answered with yes (`forget`); a bug",
     EXIT_REQUEST: "a wrong option or argument, a file that cannot be read or written, "
     "or a request that the API refuses",

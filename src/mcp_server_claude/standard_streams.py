@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import sys
+from typing import TYPE_CHECKING, cast
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 REPLACE_AND_COUNT = "replace_and_count"
 """The name under which `ReplacedCharacters` is an error handler of Python's codecs."""
@@ -85,6 +90,45 @@ def drop_unwritable_stderr() -> None:
         sys.stderr.flush()
     except (OSError, ValueError):
         sys.stderr = None
+
+
+class StderrDescriptor(io.RawIOBase):
+    """Standard error of a command: what it does not take is lost, and the command goes on.
+
+    The work is done then, and paid for. Only the output on stdout decides whether the command has succeeded.
+    """
+
+    def __init__(self, raw: io.RawIOBase) -> None:
+        self._raw = raw
+
+    def writable(self) -> bool:
+        """True."""
+        return True
+
+    def fileno(self) -> int:
+        """The descriptor."""
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return self._raw.isatty()
+
+    def write(self, data: Buffer, /) -> int:
+        """Write as much as can be written; the number of bytes that are done with."""
+        try:
+            count = self._raw.write(data)
+        except OSError:
+            count = None
+        return memoryview(data).nbytes if count is None else count
+
+
+def lose_unwritable_messages() -> None:
+    """Let messages on standard error be lost where it takes no more, as on a full disk or in a closed pipe."""
+    before = sys.stderr
+    if before and before is sys.__stderr__:
+        raw = cast("io.RawIOBase", getattr(before.buffer, "raw", before.buffer))  # itself with PYTHONUNBUFFERED
+        buffer = io.BufferedWriter(StderrDescriptor(raw))
+        sys.stderr = io.TextIOWrapper(buffer, before.encoding, before.errors, line_buffering=True)
 
 
 def _is_open(descriptor: int) -> bool:

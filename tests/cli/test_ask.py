@@ -328,13 +328,47 @@ async def test_when_the_reader_of_the_pipe_has_ended_the_answer_is_stopped_witho
     assert row["end"] == "cancelled"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports a closed pipe as another error")
+async def test_messages_that_cannot_be_written_leave_the_answer_and_its_exit_code(ask: ShellCommand) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    yes = directive(text="Yes.")
+    for words in (["ask", "Tea?", yes], ["ask", "--json", "Tea?", yes], ["map", f"Describe {{item}} {yes}", "-"]):
+        done = await anyio.run_process(
+            [*REAL_COMMAND, *words],
+            input=b"tea\n" if words[0] == "map" else b"",
+            stderr=writing,
+            check=False,
+            env=ask.environment(),
+            cwd=ask.directory,
+        )
+        assert (done.returncode, b"Yes." in done.stdout) == (0, True), words
+    os.close(writing)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")  # noqa: PTH110
+async def test_a_full_disk_under_stderr_leaves_the_answer_and_its_exit_code(ask: ShellCommand) -> None:
+    with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123
+        done = await anyio.run_process(
+            [*REAL_COMMAND, "ask", "Tea?", directive(text="Yes.")],
+            stderr=full,
+            check=False,
+            env=ask.environment(),
+            cwd=ask.directory,
+        )
+    assert (done.returncode, done.stdout) == (0, b"Yes.\n")
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a device that is always full")  # noqa: PTH110
 async def test_a_full_disk_is_one_sentence_and_exit_code_75(ask: ShellCommand) -> None:
     with open("/dev/full", "wb") as full:  # noqa: ASYNC230, PTH123
         done = await anyio.run_process(
             [*REAL_COMMAND, "ask", "-q", "Tea?"], stdout=full, check=False, env=ask.environment(), cwd=ask.directory
         )
-    assert (done.returncode, done.stderr) == (75, b"The disk of the server is full. Try again later.\n")
+    assert (done.returncode, done.stderr) == (
+        75,
+        b"The disk to which mcp-server-claude writes is full. Try again later.\n",
+    )
 
 
 async def test_an_answer_is_utf_8_where_the_output_is_ascii_and_counts_what_another_encoding_lacks(

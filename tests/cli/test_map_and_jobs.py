@@ -26,6 +26,7 @@ from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from subprocess import CompletedProcess
 
     from anyio.abc import Process
 
@@ -53,6 +54,33 @@ async def test_each_line_of_stdin_is_answered_on_stdout_in_order(map_items: Shel
     ]
     assert b"2 of 2 answered" in done.stderr
     assert {(row["tool"], row["source"]) for row in ledger_rows(map_items.data_dir)} == {("claude_map", "shell")}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows reports a closed pipe as another error")
+async def test_a_reader_that_has_ended_is_exit_code_1_and_the_answers_are_kept(map_items: ShellCommand) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+
+    async def run(*words: str, stdin: bytes = b"") -> CompletedProcess[bytes]:
+        return await anyio.run_process(
+            server_command(*words),
+            input=stdin,
+            stdout=writing,
+            check=False,
+            env=map_items.environment(),
+            cwd=map_items.directory,
+        )
+
+    done = await run("map", f"Describe {{item}} {directive(text='Yes.')}", stdin=b"tea\n")
+    assert done.returncode == 1
+    assert b"1 of 1 answered" in done.stderr
+    (job,) = {word for word in done.stderr.decode().replace("[", " ").split() if word.startswith("j_")}
+    assert (await run("jobs", "output", job)).returncode == 1
+    os.close(writing)
+    kept = await anyio.run_process(
+        server_command("jobs", "output", job), env=map_items.environment(), cwd=map_items.directory
+    )
+    assert [each["answer"] for each in _lines(kept.stdout)] == ["Yes."]
 
 
 async def test_each_file_that_the_shell_expanded_is_an_item(map_items: ShellCommand) -> None:

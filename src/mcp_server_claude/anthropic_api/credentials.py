@@ -28,8 +28,8 @@ API_VERSION = "2026-10-21"
 ADDRESS_PART = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,99}$")
 """A region, project, resource or workspace: it becomes part of an address."""
 HOW_TO_SET_KEY = (
-    "Set MCP_CLAUDE_API_KEY (or ANTHROPIC_API_KEY) in this server's environment, e.g. in the `env` of its entry in "
-    "the client's configuration; keys are made in the Anthropic Console."
+    "Set MCP_CLAUDE_API_KEY (or ANTHROPIC_API_KEY) in the environment of mcp-server-claude: in a shell with `export`, "
+    "for an MCP client in the `env` of the server's entry in its configuration; keys are made in the Anthropic Console."
 )
 
 
@@ -158,7 +158,8 @@ def required_name(title: str, label: str, *variables: str) -> str:
     found = next(((name, value) for name in variables if (value := os.environ.get(name, "").strip())), None)
     if found is None:
         raise ConfigurationError(
-            f"{title} needs a {label}: set {' or '.join(variables)} in this server's environment.", kind="platform"
+            f"{title} needs a {label}: set {' or '.join(variables)} in the environment of mcp-server-claude.",
+            kind="platform",
         )
     if not ADDRESS_PART.match(found[1]):
         raise ConfigurationError(f"{found[0]} does not contain the name of a {label}.", kind="platform")

@@ -13,7 +13,12 @@ from mcp_server_claude import __version__, number_formatting
 from mcp_server_claude.cli.command_group import CONTEXT_SETTINGS, LazyCommandGroup
 from mcp_server_claude.errors import CallError
 from mcp_server_claude.exit_codes import EXIT_INTERRUPTED, error_exit_code
-from mcp_server_claude.standard_streams import REPLACE_AND_COUNT, ReplacedCharacters, is_ascii
+from mcp_server_claude.standard_streams import (
+    REPLACE_AND_COUNT,
+    ReplacedCharacters,
+    is_ascii,
+    lose_unwritable_messages,
+)
 
 DEFAULT_ERROR_HANDLERS = frozenset({"strict", "surrogateescape"})
 """Those that Python gives standard output by itself; `PYTHONIOENCODING=cp1252:backslashreplace` names another."""
@@ -77,6 +82,7 @@ def main(
     del version
     replaced = ReplacedCharacters()
     context.call_on_close(lambda: _warn_of_replaced_characters(replaced.count))
+    lose_unwritable_messages()
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if not isinstance(stream, io.TextIOWrapper):
             continue

@@ -95,8 +95,12 @@ def exit_from_batch(job_id: str) -> int:
     return exit_codes.EXIT_INTERRUPTED
 
 
-async def write_pages(pages: AsyncIterable[bytes]) -> None:
-    """Write the lines of an output to stdout, without control characters on a terminal."""
+async def write_pages(pages: AsyncIterable[bytes]) -> bool:
+    """Write the lines of an output to stdout, without control characters on a terminal.
+
+    Returns:
+        False if the reader of a pipe, such as head, ended before it had everything.
+    """
     plain = sys.stdout.isatty()
     sys.stdout.flush()
     try:
@@ -104,8 +108,10 @@ async def write_pages(pages: AsyncIterable[bytes]) -> None:
             shown = without_control_characters(page.decode()).encode() if plain else page
             sys.stdout.buffer.write(shown)
         sys.stdout.buffer.flush()
-    except BrokenPipeError:  # the reader, such as head, has what it wants
+    except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return False
+    return True
 
 
 def print_json(snapshot: JobSnapshot) -> None:

@@ -101,7 +101,7 @@ def print_output(
 ) -> None:
     """Print the answers so far of a job, one line per item; for a single question its text."""
     work = partial(_output, job_id=job.strip(), user=user.strip().lower(), as_csv=form == "csv")
-    shell_call.run_with_services(work)
+    raise typer.Exit(shell_call.run_with_services(work))
 
 
 async def _list(services: Services, *, user: str, number: int, as_json: bool) -> None:
@@ -171,12 +171,14 @@ async def _stop_and_print(services: Services, *, job_id: str, user: str) -> int:
     return 0
 
 
-async def _output(services: Services, *, job_id: str, user: str, as_csv: bool) -> None:
+async def _output(services: Services, *, job_id: str, user: str, as_csv: bool) -> int:
     snapshot = await services.jobs.read_job(job_id, user)
     if not snapshot.is_single:
-        await job_display.write_pages(services.jobs.output_pages(job_id, user, as_csv=as_csv))
-    elif snapshot.call_id:
+        is_read = await job_display.write_pages(services.jobs.output_pages(job_id, user, as_csv=as_csv))
+        return 0 if is_read else exit_codes.EXIT_INCOMPLETE
+    if snapshot.call_id:
         typer.echo(without_control_characters((await services.calls.read_call(snapshot.call_id, user)).text))
+    return 0
 
 
 def _table_line(snapshot: JobSnapshot) -> tuple[str, ...]:

@@ -70,13 +70,16 @@ async def _map(services: Services, options: MapOptions) -> int:
         snapshot, interrupted = waited, False
     else:
         snapshot, interrupted = await job_display.run_job(services, job_id, LOCAL.name, quiet=options.quiet)
+    is_read = True
     if options.as_json:
         job_display.print_json(snapshot)
     elif not options.output and not interrupted:
-        await job_display.write_pages(jobs.output_pages(job_id, LOCAL.name))
+        is_read = await job_display.write_pages(jobs.output_pages(job_id, LOCAL.name))
     if not options.quiet:
         job_display.print_summary(snapshot, await jobs.failed_items(job_id, LOCAL.name, job_display.MAX_FAILURES))
-    return exit_codes.EXIT_INTERRUPTED if interrupted else await job_display.job_exit_code(services, snapshot)
+    if interrupted:
+        return exit_codes.EXIT_INTERRUPTED
+    return await job_display.job_exit_code(services, snapshot) or (0 if is_read else exit_codes.EXIT_INCOMPLETE)
 
 
 async def _build_request(services: Services, options: MapOptions) -> MapRequest:

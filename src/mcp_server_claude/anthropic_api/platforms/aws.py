@@ -94,7 +94,7 @@ class ClaudePlatformOnAws(AmazonPlatform):
     title = "Claude Platform on AWS"
     client_class = "AsyncAnthropicAWS"
     extra = "aws"
-    how_to_authenticate = f"Set ANTHROPIC_AWS_API_KEY or {AWS_CREDENTIALS} in this server's environment."
+    how_to_authenticate = f"Set ANTHROPIC_AWS_API_KEY or {AWS_CREDENTIALS} in the environment of mcp-server-claude."
     url_template = "https://aws-external-anthropic.{region}.api.aws"
     url_variable = "ANTHROPIC_AWS_BASE_URL"
     key_variables = ("ANTHROPIC_AWS_API_KEY",)

@@ -38,7 +38,7 @@ INFERENCE_PROFILE_REGIONS: tuple[tuple[str, str], ...] = (
 )
 """The inference profile of a region: that of its geography, since a configured region is intended, else the global
 one (docs, "Claude in Amazon Bedrock", regions). Without a profile, newer models are refused."""
-HOW_TO_AUTHENTICATE = f"Set AWS_BEARER_TOKEN_BEDROCK or {AWS_CREDENTIALS} in this server's environment."
+HOW_TO_AUTHENTICATE = f"Set AWS_BEARER_TOKEN_BEDROCK or {AWS_CREDENTIALS} in the environment of mcp-server-claude."
 MAX_IMAGE_BYTES = 5_000_000
 """Bytes of one image as base64 on Bedrock (platform.claude.com/docs, "Vision", 2026-08-22)."""
 
