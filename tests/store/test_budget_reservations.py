@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mcp_server_claude.store import budget_reservations
+from mcp_server_claude.store import budget_reservations, request_ledger
 from mcp_server_claude.store.budget_reservations import BudgetScope, InsufficientBudget, Reservation
 from mcp_server_claude.store.sqlite_connection import SqliteTransaction, open_in_memory
 from mcp_server_claude.store.transaction import scalar
@@ -104,6 +105,19 @@ def test_the_cost_from_the_owner_replaces_what_was_recorded_for_an_orphan(tx: Tr
     assert budget_reservations.settle(tx, "r_1", 150)
     assert (amounts(tx, "spent"), amounts(tx, "held")) == ([150], [0])
     assert not budget_reservations.settle(tx, "r_1", 150)
+
+
+def test_corrections_of_orphans_in_the_budget_of_a_job_are_deleted_by_the_day_of_their_request(tx: Transaction) -> None:
+    started_at = datetime.fromisoformat(f"{DAY}T12:00:00+00:00").timestamp()
+    for entry_id in ("r_1", "r_gone"):
+        budget_reservations.reserve_up_to(tx, [(budget_reservations.job_scope("j_1"), 100)], DAY, 4, 4, entry_id)
+        tx.change_shared_rows(budget_reservations.settle_orphan(tx, entry_id, 1))
+    entry = request_ledger.LedgerEntry(id="r_1", call_id="c_1", worker="w_1", started_at=started_at)
+    request_ledger.open_entry(tx, entry)
+    budget_reservations.delete_settled_orphans(tx, DAY)
+    assert tx.fetch_all(scalar, "select entry_id from hold") == ["r_1"]
+    budget_reservations.delete_settled_orphans(tx, "2099-01-01")
+    assert tx.fetch_all(scalar, "select entry_id from hold") == []
 
 
 def test_corrections_of_orphans_are_possible_until_they_are_deleted(tx: Transaction) -> None:

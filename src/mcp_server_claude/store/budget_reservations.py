@@ -47,6 +47,13 @@ on conflict (entry_id, scope, day) do update set micros = hold.micros + excluded
 _RESERVE = "update budget set held = held + :micros where scope = :scope and day = :day"
 _RESERVE_IF_LEFT = f"{_RESERVE} and :cap - spent - held >= :micros"
 _RELEASE = "delete from hold where entry_id = :entry returning scope, day, micros, spent"
+_DELETE_SETTLED = """
+delete from hold where spent >= 0 and (
+    (day <> :job_day and day < :day)
+    or (day = :job_day and not exists (select 1 from entry where entry.id = hold.entry_id and entry.day >= :day))
+)
+"""
+"""The budget of a job has no day; that of the request decides."""
 _SETTLE = "update budget set held = held - :held, spent = spent + :spent where scope = :scope and day = :day"
 
 
@@ -166,8 +173,8 @@ def settle_orphan(tx: Transaction, entry_id: str, spent_micros: int, *, in_full:
 
 
 def delete_settled_orphans(tx: Transaction, day: str) -> None:
-    """Delete what `settle_orphan` has left of the days before `day`, a UTC date."""
-    tx.execute("delete from hold where spent >= 0 and day < :day", {"day": day})
+    """Delete what `settle_orphan` has left of requests of the days before `day`, a UTC date."""
+    tx.execute(_DELETE_SETTLED, {"day": day, "job_day": JOB_DAY})
 
 
 def remaining_micros(tx: Transaction, scope: str, day: str, cap_micros: int) -> int:
