@@ -52,6 +52,11 @@ def test_a_job_is_read_as_it_was_created_and_only_by_its_user(tx: Transaction) -
     assert job_records.find_job_of_output(tx, "/o") == replace(JOB, state="open")
 
 
+def finish_items(tx: Transaction, job_id: str) -> None:
+    for item in job_items.claim_items(tx, job_id, "w_1", 9):
+        job_items.finish_item(tx, item, job_items.ItemOutcome(state="done", text="yes"))
+
+
 def test_the_newest_jobs_are_listed_first_with_their_progress(tx: Transaction) -> None:
     create(tx)
     create(tx, replace(JOB, id="j_2", created_at=200.0), items=3)
@@ -66,9 +71,11 @@ def test_the_newest_jobs_are_listed_first_with_their_progress(tx: Transaction) -
 
 def test_a_job_is_closed_exactly_once_and_its_unanswered_items_can_be_tried_again(tx: Transaction) -> None:
     create(tx, items=3)
-    done, failed, _ = job_items.claim_items(tx, "j_1", "w_1", 3)
+    done, failed, running = job_items.claim_items(tx, "j_1", "w_1", 3)
     job_items.finish_item(tx, done, job_items.ItemOutcome(state="done", text="yes"))
     job_items.finish_item(tx, failed, job_items.ItemOutcome(state="failed", error={"message": "No."}))
+    assert not job_records.close_job(tx, "j_1", end="incomplete", now=5.0)
+    job_items.finish_item(tx, running, job_items.ItemOutcome(state="done", text="yes"))
     assert job_records.close_job(tx, "j_1", end="incomplete", now=5.0, reason="Why.", output_digest="abc")
     assert not job_records.close_job(tx, "j_1", end="complete", now=6.0)
     closed = job_records.find_job(tx, "j_1", "local")
@@ -77,7 +84,9 @@ def test_a_job_is_closed_exactly_once_and_its_unanswered_items_can_be_tried_agai
     assert job_records.reopen_job(tx, "j_1")
     assert not job_records.reopen_job(tx, "j_1")
     progress = job_records.job_progress(tx, "j_1")
-    assert (progress.done, progress.todo, progress.failed) == (1, 1, 0)
+    assert (progress.done, progress.todo, progress.failed) == (2, 1, 0)
+    # A process that saw all items finished, and has written the output since, does not end what is asked again.
+    assert not job_records.close_job(tx, "j_1", end="incomplete", now=7.0)
     reopened = job_records.find_job(tx, "j_1", "local")
     assert reopened is not None
     assert reopened.output_digest == "abc"
@@ -113,11 +122,13 @@ def test_calls_of_jobs_are_not_listed_among_the_calls(tx: Transaction) -> None:
 def test_old_jobs_are_deleted_with_their_items_and_open_ones_stay(tx: Transaction) -> None:
     create(tx)
     create(tx, replace(JOB, id="j_2"))
+    finish_items(tx, "j_1")
     job_records.close_job(tx, "j_1", end="complete", now=50.0)
     assert job_records.delete_old_jobs(tx, 50.0) == 0
     assert job_records.delete_old_jobs(tx, 51.0) == 1
     assert job_items.read_items(tx, "j_1") == []
     assert job_records.find_job(tx, "j_2", "local") is not None
+    finish_items(tx, "j_2")
     job_records.close_job(tx, "j_2", end="complete", now=50.0)
     assert job_records.erase_jobs(tx, math.inf, "ada") == 0
     assert job_records.erase_jobs(tx, math.inf, "local") == 1

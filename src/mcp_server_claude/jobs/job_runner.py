@@ -261,6 +261,8 @@ class JobRunner:
         ):
             traceparents = await self._store.read(job_items.traceparents, job.id, MAX_LINKS)
             record_job_end(job, progress, end, now, traceparents)
+        else:  # another process has closed it, and it may be open again
+            self._next_look_at = 0.0
         self._remove_local_job(job.id)
         self._ended.set()
         self._ended = anyio.Event()

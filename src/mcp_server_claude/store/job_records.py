@@ -116,7 +116,9 @@ _CANCEL_UNSTARTED_ITEMS = "update job_item set state = 'cancelled' where job_id 
 _CLOSE = """
 update job set state = 'closed', "end" = :end, reason = :reason, ended_at = :now,
 output_digest = case when :digest = '' then output_digest else :digest end where id = :id and state = 'open'
+and not exists (select 1 from job_item where job_id = :id and job_item.state in ('todo', 'running'))
 """
+_LOCK = "update job set state = state where id = :id"
 _REOPEN = """
 update job set state = 'open', "end" = null, reason = '', ended_at = null, stop_requested = 0
 where id = :id and state = 'closed'
@@ -229,8 +231,12 @@ def request_job_stop(tx: Transaction, job_id: str, user: str, reason: str = "") 
 def close_job(
     tx: Transaction, job_id: str, *, end: JobEnd, now: float, reason: str = "", output_digest: str = ""
 ) -> bool:
-    """Close a job. Returns True exactly once."""
+    """Close a job whose items are all finished. Returns True exactly once, also if several processes try.
+
+    One that was closed and opened again since, with items to do, stays open.
+    """
     row = {"id": job_id, "end": end, "now": now, "reason": reason, "digest": output_digest}
+    tx.execute_all([(_LOCK, {"id": job_id})])  # so the next statement sees what another one has changed
     return tx.execute(_CLOSE, row) == 1
 
 
