@@ -79,6 +79,32 @@ async def test_usage_takes_one_form_of_output(threads: ShellCommand, forms: tupl
     assert b"choose one of them" in done.stderr
 
 
+async def test_usage_of_a_time_that_ends_before_it_begins_is_an_error(threads: ShellCommand) -> None:
+    """Seven days is the default, so `--until` alone would report an empty time as one without requests."""
+    usage = replace(threads, words=("usage",))
+    done = await usage("--until", "2026-01-31")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"2026-01-31 is before --since 7d (20" in done.stderr
+    assert (await usage("--since", "2026-01-31", "--until", "2026-01-31")).returncode == 0
+
+
+async def test_a_table_without_rows_has_the_columns_of_one_with_rows(threads: ShellCommand) -> None:
+    usage = replace(threads, words=("usage", "--csv"))
+    (empty,) = (await usage()).stdout.splitlines()
+    assert (await replace(threads, words=("ask", "-q"))("One", directive(text="1"))).returncode == 0
+    head, _ = (await usage()).stdout.splitlines()
+    assert empty == head
+
+
+async def test_the_status_line_has_the_days_of_the_time_zone(threads: ShellCommand) -> None:
+    """An answer of this moment belongs to today in every zone, and a zone that does not exist is an error."""
+    usage = replace(threads, words=("usage", "--status-line", "--time-zone"))
+    assert (await replace(threads, words=("ask", "-q"))("One", directive(text="1"))).returncode == 0
+    lines = {(await usage(zone)).stdout for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago", "UTC")}
+    assert len(lines) == 1
+    assert (await usage("Mars/Olympus")).returncode == 2
+
+
 async def test_usage_is_by_the_project_of_the_setting_or_of_the_directory(threads: ShellCommand) -> None:
     ask, usage = replace(threads, words=("ask", "-q")), replace(threads, words=("usage", "--by", "project", "--json"))
     assert (await ask("One", directive(text="1"))).returncode == 0

@@ -96,18 +96,21 @@ def show_usage(
     name = user.strip().lower() or None
     if name:
         terminal_output.run_with_store(partial(terminal_output.check_user_exists, name=name))
-    if status_line:
-        typer.echo(terminal_output.run_with_store(partial(_read_status_line, user=name)))
-        return
     zone = parse_time_zone(time_zone)
+    if status_line:
+        typer.echo(terminal_output.run_with_store(partial(_read_status_line, user=name, zone=zone)))
+        return
     selection = UsageRange(
         since=_start_of(since, zone), until=_parse_until(until, zone) if until else None, zone=zone, user=name
     )
+    if selection.until is not None and selection.until <= selection.since:
+        since_text = f"--since {since} ({selection.since.astimezone(zone):%Y-%m-%d})"
+        raise typer.BadParameter(f"{until} is before {since_text}.", param_hint="--until")
     rows, whole = terminal_output.run_with_store(partial(_read_rows, selection=selection, by=by))
     if as_json:
         typer.echo(json.dumps([_row_values(row, by) for row in rows], indent=2, ensure_ascii=False))
     elif as_csv:
-        _print_csv(rows, by)
+        _print_csv(rows, whole, by)
     else:
         _print_report(selection, rows, whole, by, chart=chart)
 
@@ -121,7 +124,9 @@ def parse_time_option(text: str, option: str) -> datetime:
     try:
         return parse_since(text)
     except RequestError:
-        raise typer.BadParameter("today, a span such as 7d, or a date such as 2026-11-01.", param_hint=option) from None
+        raise typer.BadParameter(
+            "use today, a span such as 7d, or a date such as 2026-11-01.", param_hint=option
+        ) from None
 
 
 def parse_time_zone(name: str) -> tzinfo:
@@ -137,7 +142,7 @@ def parse_time_zone(name: str) -> tzinfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise typer.BadParameter("a zone such as Europe/Berlin, local or UTC.", param_hint="--time-zone") from None
+        raise typer.BadParameter("use a zone such as Europe/Berlin, local or UTC.", param_hint="--time-zone") from None
 
 
 def periods(since: datetime, until: datetime, unit: str, zone: tzinfo) -> Iterator[tuple[str, datetime, datetime]]:
@@ -166,8 +171,8 @@ async def _read_rows(
         return await store.read(_sum_up, selection, by)
 
 
-async def _read_status_line(_: Settings, store: Store, *, user: str | None) -> str:
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+async def _read_status_line(_: Settings, store: Store, *, user: str | None, zone: tzinfo) -> str:
+    midnight = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
     with store_errors_as("The ledger could not be read"):
         today, month = [
             (await store.read(request_ledger.summarize_usage, start.timestamp(), user=user, by=()))[0]
@@ -226,7 +231,7 @@ def _parse_until(text: str, zone: tzinfo) -> datetime:
     try:
         return datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=zone) + timedelta(days=1)
     except ValueError:
-        raise typer.BadParameter("a date such as 2026-11-30.", param_hint="--until") from None
+        raise typer.BadParameter("use a date such as 2026-11-30.", param_hint="--until") from None
 
 
 def _print_report(
@@ -262,9 +267,10 @@ def _print_chart(rows: Sequence[UsageRow]) -> None:
         typer.echo(f"{row.name:<{width}}  {bar} {cost}")
 
 
-def _print_csv(rows: Sequence[UsageRow], by: Grouping) -> None:
+def _print_csv(rows: Sequence[UsageRow], whole: UsageSummary, by: Grouping) -> None:
     values = [_row_values(row, by) for row in rows]
-    writer = csv.DictWriter(sys.stdout, fieldnames=list(values[0]) if values else [by])
+    names = list(_row_values(UsageRow(name="", sums=whole), by))  # the same if there are no rows
+    writer = csv.DictWriter(sys.stdout, fieldnames=names)
     writer.writeheader()
     writer.writerows({name: escape_formula(value) for name, value in each.items()} for each in values)
 
