@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from support.postgres_server import PostgresServer
 
 
-DATABASES = ("sqlite", pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.xdist_group("postgres_suites")]))
+DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.slow))
 
 MAX_TEST_S = 900.0
 """Seconds after which an asynchronous test that hangs fails with the line that it waits at. Nothing that works takes so
@@ -133,7 +133,7 @@ async def api() -> AsyncIterator[Simulator]:
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """A PostgreSQL server. Tests that use it belong to the group `postgres`, so that one worker starts one."""
+    """A PostgreSQL server, one for each process of the tests."""
     from support.postgres_server import running_postgres  # psycopg takes a quarter of a second
 
     with running_postgres() as server:

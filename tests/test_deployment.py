@@ -106,7 +106,6 @@ def test_the_database_is_healthy_only_when_other_containers_can_reach_it() -> No
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the script is for the shell of a container")
-@pytest.mark.xdist_group("postgres")
 def test_the_servers_have_a_role_that_owns_its_database_and_is_no_superuser(postgres_url: str) -> None:
     import psycopg  # it takes a quarter of a second
     from psycopg.conninfo import conninfo_to_dict

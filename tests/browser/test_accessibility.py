@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from support.browser.browser_sessions import BrowserSessions
     from support.browser.page_driver import PageDriver
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 Theme = Literal["light", "dark"]
 SCREENS = slow_beyond(1, [("light", 1280), ("dark", 390), ("dark", 1280), ("light", 320)])

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from support.browser.page_driver import PageDriver
     from support.browser.page_server import PageServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 PDF = b"""%PDF-1.4
 1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj

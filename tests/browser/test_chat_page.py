@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from support.browser.page_driver import PageDriver
     from support.browser.page_server import PageServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 CODE = 'def shout(text: str) -> str:\n    """<b>Loud</b>."""\n\n\treturn text.upper() + "!"  # 1 < 2 & 3 > 2'
 WATCH_IT_GROW = """

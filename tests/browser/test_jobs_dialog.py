@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from support.browser.page_driver import PageDriver
     from support.browser.page_server import PageServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 
 async def start_job(site: PageServer, user: str, prompt: str) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from support.browser.page_driver import PageDriver
     from support.browser.page_server import PageServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 PARAGRAPHS = "\n\n".join(f"Paragraph {n} of an answer that is long enough to wrap." for n in range(12))
 FITS_VERTICALLY = "() => document.documentElement.scrollHeight <= innerHeight && scrollY === 0"

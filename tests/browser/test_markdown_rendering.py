@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from support.browser.browser_sessions import BrowserSessions
     from support.browser.page_driver import PageDriver
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 COMPARE = """
 async ([text, cuts]) => {

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.simulator import Simulator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 APPS = advertise(EXTENSION_ID, {"mimeTypes": [APP_MIME_TYPE]})
 HOST_PAGE = """
 <!doctype html><title>host</title><iframe sandbox="allow-scripts" style="width:700px;height:600px"></iframe><script>

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from support.browser.browser_sessions import BrowserSessions
     from support.browser.page_server import PageServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 WORDS = " ".join(f"word{n}" for n in range(120))
 SLOWLY = directive(text=WORDS, pace=5)

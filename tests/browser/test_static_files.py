@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from support.browser.page_server import PageServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 STATIC = ROOT / "src" / "mcp_server_claude" / "web" / "static"

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from support.browser.page_driver import PageDriver
     from support.browser.page_server import PageServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.anyio
 
 ROWS = int(os.environ.get("USAGE_ROWS", "5000"))
 TODAY = datetime.now(UTC).date()

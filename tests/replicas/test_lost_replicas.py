@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.xdist_group("postgres"),
     pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's"),
 ]
 

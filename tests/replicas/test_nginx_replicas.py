@@ -26,7 +26,6 @@ SHIPPED = Path(__file__).parents[2] / "deploy" / "nginx.replicas.conf"
 TIMEOUT_S = 60
 pytestmark = [
     pytest.mark.anyio,
-    pytest.mark.xdist_group("postgres"),
     pytest.mark.skipif(NGINX is None, reason="there is no nginx here"),
 ]
 

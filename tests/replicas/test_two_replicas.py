@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.simulator import Simulator
     from support.replicas import Replicas
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.anyio
 
 TIMEOUT_S = 90
 JSON = {"Content-Type": "application/json"}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.simulator import Simulator
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.anyio
 
 LOCK_HELD_S = 1.0
 """Seconds for which the database answers nothing: longer than an exit waits for a database file."""

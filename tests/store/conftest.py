@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from support.spawned_python import SpawnPython
 
 
-DATABASES = ("sqlite", pytest.param("postgres", marks=pytest.mark.xdist_group("postgres")))
+DATABASES = ("sqlite", "postgres")
 
 
 @pytest.fixture(params=DATABASES)

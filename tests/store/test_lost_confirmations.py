@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.store import Transaction
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.anyio
 PATIENCE_S = 600.0
 """Seconds after which a test that hangs fails; how busy the machine is proves nothing."""
 CALL = call_journal.JournaledCall(id="c_1", worker="w_1", started_at=100.0)

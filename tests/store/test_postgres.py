@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from support.postgres_server import PostgresServer
     from support.spawned_python import SpawnPython
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.anyio
 
 TIMEOUT_S = 120
 LATEST_REBUILD = max(migration.number for migration in MIGRATIONS if migration.rebuilds_rollups)

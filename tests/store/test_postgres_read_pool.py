@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.store import Transaction
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.anyio
 
 TIMEOUT_S = 120
 MAX_CONNECTIONS = 6

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from mcp_server_claude.store import Transaction
 
-pytestmark = [pytest.mark.anyio, pytest.mark.xdist_group("postgres")]
+pytestmark = pytest.mark.anyio
 
 P = ParamSpec("P")
 T = TypeVar("T")

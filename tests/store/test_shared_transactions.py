@@ -67,7 +67,6 @@ def in_one_batch(store: Store, *operations: Callable[[Transaction], object]) -> 
     return tasks
 
 
-@pytest.mark.xdist_group("postgres")
 @pytest.mark.parametrize("database_url", ["postgres"], indirect=True)
 async def test_callers_that_wait_together_share_one_commit(store: Store) -> None:
     await store.write(open_entry, 99)  # creates the rows of the budgets
@@ -115,7 +114,6 @@ async def test_a_correction_of_an_interrupted_request_runs_in_a_transaction_of_i
     assert await store.read(daily_rollups.days_that_differ) == []
 
 
-@pytest.mark.xdist_group("postgres")
 async def test_two_servers_that_open_and_close_requests_of_many_users_stay_within_the_budget(
     postgres_url: str, tmp_path: Path
 ) -> None:
