@@ -19,13 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from mcp_server_claude.store.transaction import Transaction
+    from mcp_server_claude.store.transaction import StoreErrorKind, Transaction
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 MIN_SERVER_CONNECTIONS = 3
 """Connections of a store to a database server: one that writes, one for slow reads, one for other reads."""
+DAMAGE_KINDS: frozenset[StoreErrorKind] = frozenset({"damaged", "io"})
+"""Kinds of errors of a file that was damaged, for instance one that was changed while it was open."""
 CLOSE_TIMEOUT_S = 2.0
 """Seconds that closing waits at most. A healthy store closes in a few milliseconds."""
 
@@ -62,7 +64,11 @@ class Store:
             queues = [SimpleQueue[Operation | None](), *[SimpleQueue[Operation | None]()] * backend.max_readers]
             self._reporter, self._reader, *_ = readers = [
                 ConnectionWorker(
-                    "store-reader", backend.connect_reader, queue=queue, max_batch_operations=max_batch_operations
+                    "store-reader",
+                    backend.connect_reader,
+                    self._log_damage,
+                    queue=queue,
+                    max_batch_operations=max_batch_operations,
                 )
                 for queue in queues
             ]
@@ -267,6 +273,12 @@ class Store:
                 self._log_lost_write(error)
         if removal := self._removal_error():
             self._log_once(removal)
+
+    def _log_damage(self, results: Sequence[OperationResult]) -> None:
+        """On a reader's thread, after each batch: log that the file cannot be read, also where it can be written."""
+        for result in results:
+            if isinstance(result.error, StoreError) and result.error.kind in DAMAGE_KINDS:
+                self._log_once(f"{result.error} Stop the server, and restore a backup if `doctor` says so too.")
 
     def _count_late_write(self, error: BaseException | None, change: int) -> None:
         if not self._late_writes:

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from mcp_server_claude.anthropic_api.platforms import find_credential
 from mcp_server_claude.errors import ConfigurationError
-from mcp_server_claude.store import StoreError, process_locks, request_ledger
+from mcp_server_claude.store import StoreError, process_locks, request_ledger, user_rows
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -54,7 +54,7 @@ class ReadinessCheck:
             store = (await self._services.open()).store
         if store is None:
             yield "opening"
-        elif not await _is_store_writable(store):
+        elif not await _is_store_usable(store):
             yield "store"
 
 
@@ -66,13 +66,14 @@ def _has_credential(settings: Settings) -> bool:
     return True
 
 
-async def _is_store_writable(store: Store) -> bool:
-    """True if what a call writes can be committed to the file that the next process will open."""
+async def _is_store_usable(store: Store) -> bool:
+    """True if what a call writes can be committed to the file that the next process will open, and be read from it."""
     if not await anyio.to_thread.run_sync(store.is_current):
         return False
     try:
         with anyio.fail_after(PROBE_TIMEOUT_S):
             await store.write(_write_probe)
+            await store.read(_read_probe)
     except (StoreError, TimeoutError):
         return False
     return True
@@ -82,3 +83,8 @@ def _write_probe(tx: Transaction) -> None:
     process_locks.register_process(tx, PROBE_PROCESS)
     process_locks.unregister_process(tx, PROBE_PROCESS)
     request_ledger.check_writable(tx)
+
+
+def _read_probe(tx: Transaction) -> None:
+    """Read what the admission of each request reads."""
+    user_rows.count_users(tx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import sys
 from contextlib import closing
@@ -75,6 +76,21 @@ async def test_a_store_whose_file_was_removed_or_replaced_is_reported(upstream: 
             while (answer := await client.get("/readyz")).status_code == 200:
                 pass  # a finding is good for a second
     assert answer.json()["reasons"] == ["store"]
+
+
+async def test_a_store_whose_write_ahead_log_was_cut_is_reported_and_logged_once(
+    upstream: Simulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with http_server_thread(tmp_path / "data", upstream.url) as here, here.client() as client:
+        assert (await post_chat(client, "one")).status_code == 200
+        os.truncate(tmp_path / "data" / "store.db-wal", 0)
+        answer = await client.get("/readyz")
+        assert (answer.status_code, answer.json()["reasons"]) == (503, ["store"])
+        for _ in range(2):
+            assert (await post_chat(client, "two")).status_code == 503
+    logged = [record.message for record in caplog.records if "Stop the server, and restore a backup" in record.message]
+    assert logged
+    assert len(logged) == len(set(logged))
 
 
 @pytest.mark.usefixtures("each_database")
