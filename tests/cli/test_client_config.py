@@ -17,7 +17,7 @@ from mcp_server_claude.cli import client_config, command_line, json_members
 from mcp_server_claude.cli.client_config_files import config_path, write_config
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.settings_sources import is_placeholder
-from support.mcp_session import FAKE_KEY
+from support.mcp_session import FAKE_KEY, server_environment
 from support.server_command import server_command
 
 if TYPE_CHECKING:
@@ -105,6 +105,17 @@ def test_without_a_client_all_clients_are_listed_and_the_name_of_the_key_is_expl
         assert f"{name}\n" in printed
     assert "claude mcp add claude -e 'MCP_CLAUDE_API_KEY=<your Anthropic API key>' -- " in printed
     assert client_config.KEY_VARIABLE_NOTE in printed
+
+
+def test_settings_of_the_shell_that_a_client_would_lack_are_named(tmp_path: Path) -> None:
+    """A gateway's address in the shell, and a client from the dock: it would send the key to another address."""
+    environ = server_environment(data_dir=tmp_path, base_url="http://127.0.0.1:9", api_key=FAKE_KEY)
+    command = server_command("config", "claude-desktop")
+    printed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", env=environ).stdout
+    assert "Set in this shell, and not in the configuration: MCP_CLAUDE_BASE_URL, MCP_CLAUDE_DATA_DIR. " in printed
+    assert FAKE_KEY not in printed
+    as_json = subprocess.run([*command, "--json"], check=True, capture_output=True, encoding="utf-8", env=environ)
+    assert json.loads(as_json.stdout) == json.loads(config("claude-desktop", "--json"))
 
 
 def test_claude_code_loads_the_tools_at_once_and_reads_the_key_from_the_environment() -> None:

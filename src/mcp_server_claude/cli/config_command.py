@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mcp_server_claude.cli import client_config, client_config_files, local_files
+from mcp_server_claude.cli import client_config, client_config_files, local_files, terminal_output
 from mcp_server_claude.cli.command_line import server_command
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.network_addresses import split_http_url
+from mcp_server_claude.settings_sources import config_file, variable_name
+
+if TYPE_CHECKING:
+    from mcp_server_claude.settings import Settings
 
 
 def print_config(
@@ -44,8 +48,24 @@ def print_config(
         typer.echo(client_config.format_configuration(client, _configuration(client, url)))
     else:
         _print_client(client, url)
-    if not as_json and not url and not write:
+    if as_json or url:
+        return
+    if not write:
         typer.secho(client_config.KEY_VARIABLE_NOTE, dim=True)
+    if note := _shell_settings_note(terminal_output.load_settings()):
+        typer.secho(note, fg="yellow")
+
+
+def _shell_settings_note(settings: Settings) -> str:
+    """A sentence on the settings of this shell that a client does not have if it is started elsewhere; or nothing."""
+    fields = [field for field in type(settings).model_fields if field != "api_key"]
+    names = [variable_name(field) for field in fields if settings.source_of(field) == variable_name(field)]
+    if not names:
+        return ""
+    return (
+        f"Set in this shell, and not in the configuration: {', '.join(names)}. A client that is started elsewhere "
+        f"needs them in the `env` of this server's entry, or the server in {config_file()}."
+    )
 
 
 def _configuration(client: client_config.Client, url: str) -> client_config.Json:
