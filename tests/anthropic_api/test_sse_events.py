@@ -55,6 +55,52 @@ def test_a_byte_order_mark_after_the_first_bytes_is_part_of_its_line_however_it_
     assert split([stream[at : at + 1] for at in range(len(stream))]) == [(b"", b"2")]
 
 
+LINES = (
+    b"event: a",
+    b"event:  b",
+    b"event: ",
+    b"event",
+    b'data: {"n": 1}',
+    b"data: ",
+    b"data:2",
+    b"data: event: a",
+    b": hello",
+    b"id: x",
+    b"xevent: a",
+    b"",
+)
+
+
+def events_by_the_standard(lines: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    """The events of a stream, line by line (WHATWG HTML, "Interpreting an event stream")."""
+    events: list[tuple[bytes, bytes]] = []
+    name, data = b"", list[bytes]()
+    for line in [*lines, b""]:
+        field, _, value = line.partition(b":")
+        value = value.removeprefix(b" ")
+        if field == b"event":
+            name = value
+        elif field == b"data":
+            data.append(value)
+        elif not line:
+            events += [(name, b"\n".join(data))] if data else []
+            name, data = b"", []
+    return events
+
+
+@given(
+    lines=st.lists(st.sampled_from(LINES) | st.sampled_from(LINES[:5:4]), max_size=24),
+    usual=st.integers(0, 3),
+    cut=st.integers(0, 200),
+)
+def test_events_in_any_form_are_read_by_the_standard(lines: list[bytes], usual: int, cut: int) -> None:
+    lines = [b"event: first", b"data: 0", b"", *([b"event: a", b"data: {}", b""] * usual), *lines, b""]
+    stream = b"".join(line + b"\n" for line in lines)
+    first, rest = stream[:23], stream[23:]
+    assert split([first, rest]) == events_by_the_standard(lines)
+    assert split([first, rest[:cut], rest[cut:]]) == events_by_the_standard(lines)
+
+
 def test_an_event_is_delivered_as_soon_as_its_blank_line_arrives() -> None:
     for line_end in (b"\n", b"\r\n", b"\r"):
         splitter = EventSplitter()

@@ -11,6 +11,8 @@ counts: the `type` inside decides, because the name beside it may be missing or 
 from __future__ import annotations
 
 import json
+import re
+from itertools import chain
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ MAX_EVENT_BYTES = 64 << 20
 """Bytes of one event, more than any server tool brings in."""
 MAX_JSON_DEPTH = 200
 """Levels of a JSON value, as jiter allows; Python's own parser allows as many as its stack holds."""
+USUAL_EVENT = re.compile(rb"event: ([^\n]*)\ndata: ([^\n]*)\n\n")
+FRAMING_BYTES = len(b"event: \ndata: \n\n")
+"""Bytes of a usual event besides its name and its data."""
 PING, ERROR = "ping", "error"
 END_OF_OTHER_APIS = b"[DONE]"
 """The last data of streams in OpenAI's format, which gateways are known to append."""
@@ -57,8 +62,9 @@ class EventSplitter:
         Raises:
             MalformedEventError: An event is longer than `MAX_EVENT_BYTES`.
         """
-        if self._is_between_events and data.endswith(b"\n\n") and b"\r" not in data:
-            return _parse_events(data[:-2])  # whole events, as they nearly always come: nothing is copied
+        is_between_events = self._has_begun and not self._buffer and not self._skips_line_feed
+        if is_between_events and data[-2:] == b"\n\n" and b"\r" not in data:
+            return _parse_events(data)  # whole events, as they nearly always come: nothing is copied
         self._append(data)
         end = self._buffer.rfind(b"\n\n", max(0, self._searched - 1))
         if end < 0:
@@ -66,7 +72,7 @@ class EventSplitter:
             if self._searched > MAX_EVENT_BYTES:
                 raise MalformedEventError("an event is too long")
             return []
-        complete = bytes(self._buffer[:end])
+        complete = bytes(self._buffer[: end + 2])
         del self._buffer[: end + 2]
         self._searched = len(self._buffer)
         return _parse_events(complete)
@@ -77,11 +83,6 @@ class EventSplitter:
         self._buffer.clear()
         self._searched = 0
         return _parse_events(rest)
-
-    @property
-    def _is_between_events(self) -> bool:
-        """True if there are no bytes of an event yet, nor of a line end or a byte order mark."""
-        return self._has_begun and not self._buffer and not self._skips_line_feed
 
     def _append(self, data: bytes) -> None:
         """Add bytes, with each of the three line ends of the format as one line feed."""
@@ -161,14 +162,21 @@ def _children(value: object) -> Iterable[object]:
 
 
 def _parse_events(text: bytes) -> list[tuple[bytes, bytes]]:
-    events: list[tuple[bytes, bytes]] = []
-    for block in text.split(b"\n\n"):
-        data_at = block.find(b"\ndata: ") if block.startswith(b"event: ") else -1
-        if data_at >= 0 and block.find(b"\n", data_at + 7) < 0 and block.find(b"\n", 0, data_at) < 0:
-            events.append((block[7:data_at], block[data_at + 7 :]))
-        elif block:
-            events += _parse_fields(block)
-    return events
+    return _parse_usual_events(text) or [
+        event for block in text.split(b"\n\n") if block for event in _parse_fields(block)
+    ]
+
+
+def _parse_usual_events(text: bytes) -> list[tuple[bytes, bytes]]:
+    """Events of which each is sent as the API does, a line with its name and one with its data; none if any is not."""
+    name, _, rest = text.partition(b"\n")
+    data, _, rest = rest.partition(b"\n")
+    if rest == b"\n":  # a single one, as from a stream at the pace of a model
+        is_usual = name[:7] == b"event: " and data[:6] == b"data: "
+        return [(name[7:], data[6:])] if is_usual else []
+    events = cast("list[tuple[bytes, bytes]]", USUAL_EVENT.findall(text))
+    found_bytes = sum(map(len, chain.from_iterable(events))) + len(events) * FRAMING_BYTES
+    return events if found_bytes == len(text) else []
 
 
 def _parse_fields(block: bytes) -> list[tuple[bytes, bytes]]:
