@@ -305,22 +305,22 @@ async def test_a_wait_that_is_extended_in_the_tick_that_would_end_it_goes_on_and
     assert results == [False]  # by the timer
 
 
-async def test_after_an_extended_wait_text_is_gathered_until_its_time() -> None:
+async def test_after_an_extended_wait_the_next_is_not_handled_before_its_time() -> None:
     clock = DeliveryClock()
     signal = DeliverySignal(clock)
-    handled = 0
-    until = clock.time() + 0.05
+    until: list[float] = []
 
     def handle() -> bool:
-        nonlocal handled
-        handled += 1
-        signal.extend_wait(3600, not_before=until)
+        until.append(signal.extend_wait(7200, interval_s=3600))
         return True
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(partial(signal.wait, 3600, handle=handle))
+        tasks.start_soon(partial(signal.wait, 7200, handle=handle))
         await anyio.wait_all_tasks_blocked()
+        before = clock.time()
         signal.set()
+        assert signal.due > before + 7000
         signal.set()
-    assert clock.time() >= until
-    assert handled == 1
+        assert [signal.due] == until
+        assert before + 3600 - TICK_S <= signal.due <= clock.time() + 3600
+        signal.close()

@@ -50,8 +50,8 @@ class DeliveryClock:
         """The time of the event loop in seconds."""
         return asyncio.get_running_loop().time()
 
-    def time_after(self, interval_s: float, begin: float = math.inf) -> float:
-        """The tick at the end of an interval that begins with the latest tick.
+    def time_after(self, interval_s: float, begin: float = math.inf, now: float | None = None) -> float:
+        """The tick at the end of an interval that begins with the latest tick, or with that before the time `now`.
 
         A task that rests until then again and again is woken once an interval. If the interval began now, the task's
         own work and the rounding to a tick would be added each time.
@@ -60,7 +60,7 @@ class DeliveryClock:
         sent, a task that fell behind its source on a busy machine is with it again after a few intervals, and the
         intervals stay nearly as long.
         """
-        latest = self._tick(asyncio.get_running_loop().time())
+        latest = self._tick(asyncio.get_running_loop().time() if now is None else now)
         first = latest if begin >= latest * TICK_S else latest - 1
         return (first + math.ceil(interval_s / TICK_S - TICK_TOLERANCE)) * TICK_S
 
@@ -172,11 +172,17 @@ class DeliverySignal:
         was_set, self._is_set = self._is_set, False
         return was_set or self.is_closed
 
-    def extend_wait(self, seconds: float, *, not_before: float = -math.inf) -> None:
-        """Let the current wait go on as if it began now and the signal was not set."""
-        self._is_set, self._not_before = False, not_before
-        self.due = self.clock.time() + seconds
+    def extend_wait(self, seconds: float, *, interval_s: float = 0) -> float:
+        """Let the current wait go on for so many seconds more, as if the signal had not been set.
+
+        Returns:
+            The time before which another `set` does not end the wait: `interval_s` seconds later.
+        """
+        self._is_set = False
+        self._not_before = self.clock.time_after(interval_s, now=self._set_at)
+        self.due = self._set_at + seconds
         self.clock.wake_at(self.due)
+        return self._not_before
 
     async def rest_for(self, interval_s: float) -> None:
         """Rest for an interval after what was sent, whose time is that of the latest `set`."""

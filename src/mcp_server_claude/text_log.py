@@ -58,6 +58,12 @@ class TextLog:
         text = "".join(self._blocks[first:last])
         return text[start - self._starts[first] : end - self._starts[first]]
 
+    def since(self, start: int) -> str:
+        """The characters from `start` on."""
+        if self._starts and start >= (begin := self._starts[-1]):  # the rest for a reader that keeps up
+            return self._blocks[-1][start - begin :]
+        return self.slice(start)
+
     def ends_with(self, piece: str) -> bool:
         """True if `piece` was appended last. Looks at one block only."""
         return bool(self._blocks) and self._blocks[-1].endswith(piece)

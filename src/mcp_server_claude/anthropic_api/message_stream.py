@@ -190,8 +190,9 @@ class MessageStream:
                     and (position == index or self._accepts_text(position))
                 ):
                     if position != index:
-                        self._add_text(index, "".join(texts))
-                        texts.clear()
+                        if texts:
+                            self._add_text(index, "".join(texts))
+                            texts.clear()
                         index = position
                     texts.append(text)
                     continue
@@ -406,9 +407,10 @@ class MessageStream:
 
     def _publish_text(self, index: int, text: str) -> None:
         """Publish text of a block. Half a surrogate pair waits for the rest: text of another block may come first."""
-        text, half = split_high_surrogate(self._half_pairs.pop(index, "") + text)
-        if half:
-            self._half_pairs[index] = half
+        if self._half_pairs or not text.isascii():
+            text, half = split_high_surrogate(self._half_pairs.pop(index, "") + text)
+            if half:
+                self._half_pairs[index] = half
         self._emit_text(text)
 
     def _publish_half_pair(self, index: int) -> None:

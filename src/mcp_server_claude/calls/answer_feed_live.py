@@ -157,13 +157,12 @@ class LiveReader:
         if self._send_now is None or not is_all:
             return False
         try:
-            is_sent = self._send_now(FeedEvent(end, TextEvent(self._text.slice(self.offset))))
+            is_sent = self._send_now(FeedEvent(end, TextEvent(self._text.since(self.offset))))
         except Exception:  # noqa: BLE001 - it would end the call; the reader meets it again when it is woken
             return False
         if is_sent:
             self.offset = end
-            self._next_text_at = self._signal.clock.time_after(self._interval_s)
-            self._signal.extend_wait(self._keep_alive_s, not_before=self._next_text_at)
+            self._next_text_at = self._signal.extend_wait(self._keep_alive_s, interval_s=self._interval_s)
         return is_sent
 
 

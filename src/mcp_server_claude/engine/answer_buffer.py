@@ -69,12 +69,23 @@ class AnswerBuffer:
             self._tool_used = self._tool_used or (type(event) is ToolUse and self._trimmer.passthrough)
             self._listener(event)
             return
-        piece = self._hold_half_surrogate(event.text)
+        piece = event.text
+        if self._publishes_as_it_comes and piece.isascii() and not self._pending_surrogate:  # as nearly always
+            if piece:
+                self._text.append(piece)
+                self._listener(event)
+            return
+        piece = self._hold_half_surrogate(piece)
         if not self._trimmer.passthrough:
             piece = self._trimmer.feed(piece)
         elif self._tool_used:
             piece = self._separate_paragraph(piece)
         self._emit_text(piece)
+
+    @property
+    def _publishes_as_it_comes(self) -> bool:
+        """True if text is neither trimmed nor separated nor held back."""
+        return self._trimmer.passthrough and not self._tool_used and not self._buffered
 
     def begin_stream(self, *, anchor: str | None = None) -> None:
         """Start a stream that continues the text and was asked to repeat `anchor`, or (None) a fresh answer.
@@ -127,7 +138,7 @@ class AnswerBuffer:
         """The text since the last call of this method, and its offset in characters. It counts as saved afterwards."""
         if self._buffered:
             return 0, ""
-        offset, text = self._saved_chars, self._text.slice(self._saved_chars)
+        offset, text = self._saved_chars, self._text.since(self._saved_chars)
         self._saved_chars = offset + len(text)
         return offset, text
 
