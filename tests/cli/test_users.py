@@ -304,6 +304,9 @@ def test_usage_is_printed_as_data_and_as_a_chart(shell: Shell, server: Store) ->
         assert sum(row["cost_usd"] for row in rows) == 2.0
     assert shell.output_of("usage", "--until", "2026-01-31", "--since", "2026-01-01").endswith("No requests.\n")
     assert shell.output_of("usage", "--status-line") == "Claude $2.00 today · $2.00 this month\n"
+    for since, begin in (("2026-11-01T10:00Z", "19:00"), ("2026-11-01T10:00", "10:00"), ("20261101", "00:00")):
+        report = shell.output_of("usage", "--since", since, "--time-zone", "Asia/Tokyo")
+        assert report.startswith(f"Since 2026-11-01 {begin} Asia/Tokyo.")
     assert "Europe/Berlin" in shell.error_of("usage", "--time-zone", "Mars/Olympus", code=2)
 
 

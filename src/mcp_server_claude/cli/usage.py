@@ -17,6 +17,7 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import terminal_output
 from mcp_server_claude.cli.call_options import JsonOption
+from mcp_server_claude.cli.local_time_zone import LocalTimeZone
 from mcp_server_claude.csv_cells import escape_formula
 from mcp_server_claude.errors import RequestError
 from mcp_server_claude.server.tools.info import parse_since
@@ -138,7 +139,7 @@ def parse_time_zone(name: str) -> tzinfo:
     if name.upper() == "UTC":
         return UTC
     if name.lower() == "local":
-        return datetime.now().astimezone().tzinfo or UTC
+        return LocalTimeZone()
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
@@ -147,7 +148,7 @@ def parse_time_zone(name: str) -> tzinfo:
 
 def periods(since: datetime, until: datetime, unit: str, zone: tzinfo) -> Iterator[tuple[str, datetime, datetime]]:
     """The days, ISO weeks or months from `since` to `until`, by the zone's midnights: label, beginning and end."""
-    day = since.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    day = since.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     if unit == "week":
         day -= timedelta(days=day.weekday())
     elif unit == "month":
@@ -172,7 +173,7 @@ async def _read_rows(
 
 
 async def _read_status_line(_: Settings, store: Store, *, user: str | None, zone: tzinfo) -> str:
-    midnight = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    midnight = datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
     with store_errors_as("The ledger could not be read"):
         today, month = [
             (await store.read(request_ledger.summarize_usage, start.timestamp(), user=user, by=()))[0]
@@ -219,12 +220,18 @@ def _sum_up_periods(tx: Transaction, selection: UsageRange, by: Literal["day", "
 
 
 def _start_of(text: str, zone: tzinfo) -> datetime:
-    """The moment of `--since`; a date and `today` begin at midnight of the zone."""
+    """The moment of `--since`; a date and `today` begin at midnight of the zone, and a time without an offset is one
+    of the zone.
+    """
     moment = parse_time_option(text, "--since")
-    if text.strip().lower() == "today":
-        return datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    is_date = "-" in text
-    return moment.replace(tzinfo=zone) if is_date else moment
+    word = text.strip().lower()
+    if word in {"", "today"}:
+        return datetime.now(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+    try:
+        stated = datetime.fromisoformat(word.upper())
+    except ValueError:  # a span
+        return moment
+    return stated.replace(tzinfo=zone) if stated.tzinfo is None else moment
 
 
 def _parse_until(text: str, zone: tzinfo) -> datetime:
