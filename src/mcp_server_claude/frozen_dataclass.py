@@ -8,7 +8,7 @@ have 6, and a server that answers over stdio has 130 of them.
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, dataclass, field, fields
-from functools import partial
+from functools import cache, partial
 from reprlib import recursive_repr
 from typing import TYPE_CHECKING, NoReturn, TypeVar, cast, dataclass_transform
 
@@ -61,7 +61,12 @@ def _refuse_deletion(_self: object, name: str) -> NoReturn:
 
 
 def _compared_values(self: DataclassInstance) -> tuple[object, ...]:
-    return tuple(getattr(self, each.name) for each in fields(self) if each.compare)
+    return tuple([getattr(self, name) for name in _compared_names(self.__class__)])
+
+
+@cache
+def _compared_names(cls: type[DataclassInstance]) -> tuple[str, ...]:
+    return tuple(each.name for each in fields(cls) if each.compare)
 
 
 _VALUE_METHODS = {"__eq__": _is_equal, "__hash__": _hash_values, "__repr__": _describe}

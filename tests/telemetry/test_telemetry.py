@@ -377,7 +377,7 @@ from mcp_server_claude.telemetry.metrics import record_call_metrics
 from mcp_server_claude.telemetry.stderr_logging import CallOutcome
 for _ in range(2):
     telemetry.start_telemetry({})
-record_call_metrics(CallOutcome(call=Call(prompt="Hello."), end="done", usage=Usage(duration_s=2.0)), users=False)
+record_call_metrics(CallOutcome(call=Call(prompt="Hello."), end="complete", usage=Usage(duration_s=2.0)), users=False)
 (resource,) = reader.get_metrics_data().resource_metrics
 for metric in resource.scope_metrics[0].metrics:
     print(metric.name, metric.data.data_points[0].count)
