@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mcp_server_claude.errors import CallError, RequestError
 from mcp_server_claude.jobs.batch_collection import BatchCollection
-from mcp_server_claude.jobs.batch_items import MAX_POLL_DELAY_S, BatchItems, postpone_after_error
+from mcp_server_claude.jobs.batch_items import MAX_POLL_DELAY_S, BatchItems, postpone_after_error, postpone_batch
 from mcp_server_claude.jobs.batch_submission import BatchSubmission
 from mcp_server_claude.store import message_batches
 
@@ -67,6 +67,9 @@ class BatchRunner:
                 await self._advance_batch(job, batch, stops=stops)
             except CallError as error:
                 await postpone_after_error(self._store, batch, error)
+            except Exception:  # a bug, which the caller logs; it must not hold up the batches after it
+                await postpone_batch(self._store, batch)
+                raise
         if not job.stop_requested:
             await self._submission.submit_waiting_items(job)
 

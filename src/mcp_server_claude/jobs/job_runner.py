@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 JOB_POLL_INTERVAL_S = 1.0
 """Seconds between two looks at the database while there are open jobs."""
+BUG_RETRY_DELAY_S = 60.0
+"""Seconds after a bug until the next look at most; a job that is started is looked at at once."""
 STOPPED_BY_USER = "it was stopped."
 
 _log = logging.getLogger(__name__)
@@ -146,6 +148,11 @@ class JobRunner:
         except StoreError as error:
             _log.warning("Jobs wait: %s", error)
             await anyio.sleep(STORE_RETRY_DELAY_S)
+            return True
+        except Exception:  # noqa: BLE001 - logged; it must not end the server
+            _log.exception("a bug ended a look at the jobs")
+            with anyio.move_on_after(BUG_RETRY_DELAY_S):
+                await self._wake_up.wait()
             return True
         return bool(self._jobs) or self._next_look_at == 0.0
 

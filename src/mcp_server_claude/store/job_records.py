@@ -10,7 +10,7 @@ import json
 import time
 from dataclasses import field, fields
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.store import process_locks
@@ -285,5 +285,14 @@ def count_open_jobs(tx: Transaction) -> int:
     return tx.fetch_one(scalar, "select count(*) as n from job where state <> 'closed'") or 0
 
 
+def _decode_spec(text: str) -> dict[str, object]:
+    """The spec of a job; empty if its row is damaged, so that its items fail and other jobs go on."""
+    try:
+        spec: object = json.loads(text)
+    except ValueError:
+        return {}
+    return cast("dict[str, object]", spec) if isinstance(spec, dict) else {}
+
+
 def _job_row(*, spec: str, batch: int, stop_requested: int, **row: Any) -> JobRecord:
-    return JobRecord(spec=json.loads(spec), batch=bool(batch), stop_requested=bool(stop_requested), **row)
+    return JobRecord(spec=_decode_spec(spec), batch=bool(batch), stop_requested=bool(stop_requested), **row)
