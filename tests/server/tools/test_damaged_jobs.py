@@ -11,10 +11,15 @@ import pytest
 
 from mcp_server_claude.jobs import batch_items, job_runner
 from mcp_server_claude.simulator import Pace, Simulator
+from mcp_server_claude.store import job_records
 from support.mcp_session import McpSession, connect
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from mcp_server_claude.store import Transaction
+    from mcp_server_claude.store.job_records import JobRecord
 
 pytestmark = pytest.mark.anyio
 PATIENCE_S = 600.0
@@ -47,6 +52,27 @@ async def test_a_damaged_row_of_a_job_ends_no_server_and_holds_up_no_other_job(t
             other = await start_job(desk, "two", background=True)
             with anyio.fail_after(PATIENCE_S):
                 answered = await desk.client.call_tool("claude_jobs", {"id": other, "wait": 50})
+    assert cast("dict[str, Any]", answered.meta)["mcp-server-claude/usage"]["complete"]
+
+
+async def test_a_bug_in_a_look_at_the_jobs_ends_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bugs = [ValueError("a bug")]
+    find_open_jobs = job_records.open_jobs
+
+    def open_jobs(tx: Transaction, scopes: Sequence[str]) -> list[JobRecord]:
+        if bugs:
+            raise bugs.pop()
+        return find_open_jobs(tx, scopes)
+
+    monkeypatch.setattr(job_records, "open_jobs", open_jobs)
+    monkeypatch.setattr(job_runner, "BUG_RETRY_DELAY_S", 0.01)
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0)) as api,
+        connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk,
+    ):
+        job = await start_job(desk, "one", background=True)
+        answered = await desk.client.call_tool("claude_jobs", {"id": job, "wait": 50})
+    assert not bugs
     assert cast("dict[str, Any]", answered.meta)["mcp-server-claude/usage"]["complete"]
 
 
