@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 import typer
 
 from mcp_server_claude import number_formatting
-from mcp_server_claude.cli import local_files, shell_call
+from mcp_server_claude.cli import local_files, shell_call, terminal_output
 from mcp_server_claude.errors import CallError, RequestError
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ HELP = """\
 
 A line that ends with \\ continues on the next one; \"\"\" starts and ends a long text, or one that begins with /.
 Ctrl-C stops an answer, or discards the line that you are typing."""
+HELP_COLUMN = HELP.index("ask another")
+"""The column in which the description of a command begins."""
 CHECK_PROMPT = "?"
 """The prompt of a call that is only checked."""
 
@@ -59,6 +61,14 @@ class ChatState:
 
 class EndOfChat(Exception):  # noqa: N818 - it is no error
     """The user has ended the conversation."""
+
+
+def help_text(max_width: int) -> str:
+    """The list of commands in lines of whole words."""
+    return "\n".join(
+        terminal_output.wrap_paragraph(line, max_width, indent=HELP_COLUMN if line.startswith("/") else 0)
+        for line in HELP.split("\n")
+    )
 
 
 async def build_message_call(services: Services, options: ChatOptions, state: ChatState, message: str) -> Call:
@@ -124,7 +134,7 @@ async def run_command(services: Services, options: ChatOptions, state: ChatState
         case "/exit" | "/quit":
             raise EndOfChat
         case "/help":
-            typer.secho(HELP, dim=True)
+            typer.secho(help_text(terminal_output.stdout_columns()), dim=True)
         case _:
             raise RequestError(
                 f"There is no command {name}. /help lists the commands; a text that begins with / goes between "

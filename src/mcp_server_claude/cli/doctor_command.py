@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import logging
-import shutil
-import sys
-import textwrap
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import anyio
 import typer
 
-from mcp_server_claude.cli import doctor
+from mcp_server_claude.cli import doctor, terminal_output
 
 if TYPE_CHECKING:
     from mcp_server_claude.cli.doctor import Finding
@@ -44,20 +41,10 @@ def run_doctor(
 
 def _print_finding(finding: Finding) -> None:
     mark, color = FINDING_MARKS[finding.ok]
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    width, indent = terminal_output.stdout_columns(), LABEL_WIDTH + 3
     typer.secho(mark, fg=color, nl=False)
-    typer.echo(_with_hanging_indent(f" {finding.name:<{LABEL_WIDTH}} ", finding.text, width - 1))
+    label = f" {finding.name:<{LABEL_WIDTH}} "
+    typer.echo(terminal_output.wrap_paragraph(finding.text, width - 1, label=label, indent=indent))
     if finding.hint:
-        typer.secho(_with_hanging_indent(" " * (LABEL_WIDTH + 3) + "→ ", finding.hint, width), fg=color)
-
-
-def _with_hanging_indent(label: str, text: str, width: int) -> str:
-    """A label with its text beside it; further lines start below the text."""
-    return textwrap.fill(
-        text,
-        width=max(width, 40),
-        initial_indent=label,
-        subsequent_indent=" " * (LABEL_WIDTH + 3),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+        hint = terminal_output.wrap_paragraph(finding.hint, width, label=" " * indent + "→ ", indent=indent)
+        typer.secho(hint, fg=color)

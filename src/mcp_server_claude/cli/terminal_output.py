@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+import textwrap
 from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, TypeVar
@@ -36,6 +37,7 @@ T = TypeVar("T")
 
 GAP = "  "
 RECORD_INDENT = "  "
+MIN_PARAGRAPH_COLUMNS = 40
 MIN_TEXT_COLUMNS = 16
 """Columns of a terminal to which a text is cut at most."""
 
@@ -174,6 +176,26 @@ def join_lines(parts: Sequence[str], max_width: int, *, indent: str = "") -> lis
         else:
             lines[-1] = joined
     return lines
+
+
+def wrap_paragraph(text: str, max_width: int, *, label: str = "", indent: int = 0) -> str:
+    """A label and a text in lines of whole words; the second and further lines begin `indent` columns from the left.
+
+    Commands and paths stay in one piece, so that they can be copied.
+    """
+    return textwrap.fill(
+        text,
+        width=max(max_width, MIN_PARAGRAPH_COLUMNS),
+        initial_indent=label,
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
+def stdout_columns() -> int:
+    """The width of the terminal; no limit where stdout is no terminal."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
 
 
 def _record_lines(head: Sequence[str], rows: Sequence[Sequence[str]], max_width: int) -> list[str]:
