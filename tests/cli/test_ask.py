@@ -19,6 +19,7 @@ from mcp_server_claude.cli.ask_session import CODE_BLOCK
 from mcp_server_claude.cli.local_files import file_references
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.errors import RequestError
+from mcp_server_claude.files import FilePolicy
 from mcp_server_claude.files.url_references import data_uri
 from mcp_server_claude.simulator import directive
 from support.mcp_session import FAKE_KEY, ledger_rows
@@ -28,6 +29,7 @@ from support.simulator_requests import message_requests
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from subprocess import CompletedProcess
 
     from mcp_server_claude.simulator import Simulator
 
@@ -223,13 +225,38 @@ def test_a_file_outside_the_working_directory_is_sent_unless_its_name_looks_secr
     (outside / "b.py").write_text("b")
     (outside / ".env").write_text("KEY=1")
     names = ["a.py", "*.py", "https://example.com/a.pdf", "../outside/b.py", "a.py:1-2"]
-    assert file_references(names, working_directory=inside, allow_names=()) == [
+    policy = FilePolicy(roots=(inside,))
+    assert file_references(names, working_directory=inside, policy=policy) == [
         *names[:3],
         data_uri("b.py", b"b"),
         names[4],
     ]
     with pytest.raises(RequestError, match="may contain a secret"):
-        file_references(["../outside/.env"], working_directory=inside, allow_names=())
+        file_references(["../outside/.env"], working_directory=inside, policy=policy)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has another variable for the home directory")
+@pytest.mark.parametrize("directory", [".", ".."], ids=["home", "above"])
+async def test_in_a_home_directory_a_file_that_is_named_is_sent_and_a_glob_is_refused(
+    ask: ShellCommand, directory: str
+) -> None:
+    home = ask.directory / "ada"
+    home.mkdir()
+    (home / "notes.txt").write_text("green leaves", encoding="utf-8")
+    cwd = (home / directory).resolve()
+    name = str((home / "notes.txt").relative_to(cwd))
+
+    async def run(*words: str) -> CompletedProcess[bytes]:
+        environ = ask.environment() | {"HOME": str(home)}
+        return await anyio.run_process([*REAL_COMMAND, *words], check=False, env=environ, cwd=cwd)
+
+    done = await run("ask", "-f", name, "What is it?")
+    assert done.returncode == 0, done.stderr
+    assert "green leaves" in json.dumps(message_requests(ask.api)[-1].body)
+    for words in (["ask", "-f", f"{name[:-4]}*"], ["ask", "-f", f"{name}:1-2"], ["map", "Name {item}", name]):
+        refused = await run(*words)
+        assert refused.returncode == 2
+        assert refused.stderr.startswith(b"A home directory, or one that contains it, is not read as a project."), words
 
 
 def test_a_short_schema_has_types_lists_optional_fields_and_descriptions(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from mcp_server_claude.cli.markdown_stream import without_control_characters
 from mcp_server_claude.cli.short_schema import parse_schema_option
 from mcp_server_claude.cli.spending_prompt import confirm_cost
 from mcp_server_claude.files import url_references
+from mcp_server_claude.services.open_services import file_policy_for
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Effort, ToolName
@@ -57,8 +58,7 @@ async def _ask(services: Services, options: AskOptions) -> int:
 
 
 async def _build_call(services: Services, options: AskOptions) -> Call:
-    settings = services.settings
-    files = local_files.named_files(options.files, settings.allow_files)
+    files = local_files.named_files(options.files, file_policy_for(services.settings))
     prompt = options.prompt
     if (piped := local_files.read_stdin()).strip():
         text = None if prompt.strip() else local_files.stdin_text(piped)

@@ -11,6 +11,7 @@ import typer
 from mcp_server_claude import number_formatting
 from mcp_server_claude.cli import local_files, shell_call, terminal_output
 from mcp_server_claude.errors import CallError, RequestError
+from mcp_server_claude.services.open_services import file_policy_for
 
 if TYPE_CHECKING:
     from mcp_server_claude.call_types import Call, Effort, ToolName
@@ -78,7 +79,7 @@ async def build_message_call(services: Services, options: ChatOptions, state: Ch
         RequestError: A file outside of the working directory cannot be read, its name looks like a secret's, or the
             message is not UTF-8 text.
     """
-    files = local_files.named_files(state.files, services.settings.allow_files)
+    files = local_files.named_files(state.files, file_policy_for(services.settings))
     return await shell_call.build_shell_call(
         "chat",
         prompt=message,

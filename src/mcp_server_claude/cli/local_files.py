@@ -19,9 +19,16 @@ from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mcp_server_claude.files import FilePolicy
+
 MAX_FILE_BYTES = 64 * 1024 * 1024
 READ_CHUNK_BYTES = 1 << 20
 STDIN_NAME = "stdin"
+GLOB_CHARACTERS = "*?["
+NO_ROOT = (
+    "A home directory, or one that contains it, is not read as a project. Change to the directory of a project, or "
+    "name directories in MCP_CLAUDE_ROOTS."
+)
 
 
 def working_directory() -> Path:
@@ -68,32 +75,53 @@ def check_utf8(text: str, what: str) -> None:
         raise RequestError(f"{what} is not UTF-8 text. Nothing was sent.")
 
 
-def named_files(names: Sequence[str], allow_names: Sequence[str]) -> list[str]:
+def named_files(names: Sequence[str], policy: FilePolicy) -> list[str]:
     """The files of a command as a call takes them; without any, the working directory may be gone.
 
     Raises:
         RequestError: See `file_references` and `working_directory`.
     """
-    return file_references(names, working_directory=working_directory(), allow_names=allow_names) if names else []
+    return file_references(names, working_directory=working_directory(), policy=policy) if names else []
 
 
-def file_references(names: Sequence[str], *, working_directory: Path, allow_names: Sequence[str]) -> list[str]:
-    """The files as a call takes them: a file outside of the working directory as its data, any other as it is named.
+def file_references(names: Sequence[str], *, working_directory: Path, policy: FilePolicy) -> list[str]:
+    """The files as a call takes them: a file of the working directory as it is named, any other as its data.
+
+    A home directory is no root of a server, but a file in it that the user names is sent like one anywhere else.
 
     Raises:
-        RequestError: A file outside cannot be read, or its name looks like a secret's.
+        RequestError: A file that is sent as data cannot be read, or its name looks like a secret's; or there is no root
+            for a glob.
     """
-    return [_file_reference(name, working_directory.resolve(), allow_names) for name in names]
+    return [_file_reference(name, working_directory.resolve(), policy) for name in names]
 
 
-def _file_reference(name: str, working_directory: Path, allow_names: Sequence[str]) -> str:
+def check_has_root(policy: FilePolicy) -> None:
+    """Check that files can be read by name.
+
+    Raises:
+        RequestError: They cannot, because the working directory is a home directory or contains one.
+    """
+    if not policy.roots:
+        raise RequestError(NO_ROOT)
+
+
+def _file_reference(name: str, working_directory: Path, policy: FilePolicy) -> str:
     path = Path(name).expanduser()
     if ":" in name[2:] and not path.is_file():  # a URL, or lines of a file
+        if (working_directory / name.rpartition(":")[0]).is_file():
+            check_has_root(policy)
         return name
     resolved = (working_directory / path).resolve()
-    if resolved.is_relative_to(working_directory) or not resolved.is_file():
+    if not resolved.is_file():
+        if any(character in name for character in GLOB_CHARACTERS):
+            check_has_root(policy)
         return name
-    if pattern := matching_pattern(resolved.parts[1:], allow_names):
+    if resolved.is_relative_to(working_directory) and any(
+        resolved.is_relative_to(root.resolve()) for root in policy.roots
+    ):
+        return name
+    if pattern := matching_pattern(resolved.parts[1:], policy.allow_secret_names):
         raise RequestError(
             f"{name} is not sent: judging by its name ({pattern}) it may contain a secret. If it does not, allow "
             "the name in MCP_CLAUDE_ALLOW_FILES, or pipe the file to stdin."

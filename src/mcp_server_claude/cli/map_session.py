@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from mcp_server_claude.jobs.map_estimates import MapEstimate
     from mcp_server_claude.services.lazy_services import Services
 
-GLOB_CHARACTERS = "*?["
 STDIN_ARGUMENT = "-"
 
 
@@ -118,6 +117,7 @@ def item_arguments(sources: Sequence[str], directory: Path, policy: FilePolicy) 
     paths = [directory / Path(source).expanduser() for source in sources]
     if len(sources) == 1 and sources[0].lower().endswith(TABLE_ENDINGS) and not _is_glob(sources[0], paths[0]):
         return ItemArguments(items=_table_items(sources[0], paths[0], policy))
+    local_files.check_has_root(policy)
     if len(sources) == 1 and _is_glob(sources[0], paths[0]):
         return ItemArguments(items=list(sources))
     missing = next((source for source, path in zip(sources, paths, strict=True) if not path.is_file()), None)
@@ -148,7 +148,7 @@ def _stdin_lines() -> Sequence[str]:
 
 
 def _is_glob(source: str, path: Path) -> bool:
-    return any(character in source for character in GLOB_CHARACTERS) and not path.is_file()
+    return any(character in source for character in local_files.GLOB_CHARACTERS) and not path.is_file()
 
 
 def _table_items(source: str, path: Path, policy: FilePolicy) -> Sequence[object]:
