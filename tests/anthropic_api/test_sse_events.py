@@ -101,6 +101,12 @@ def test_events_in_any_form_are_read_by_the_standard(lines: list[bytes], usual: 
     assert split([first, rest[:cut], rest[cut:]]) == events_by_the_standard(lines)
 
 
+def test_data_that_repeats_the_beginning_of_an_event_is_read_once() -> None:
+    """A page about such events, from a gateway that names none. With a search from each of them this takes hours."""
+    data = b"event: " * 1_000_000
+    assert split([b": hi\n\ndata: " + data + b"\n\n"]) == [(b"", data)]
+
+
 def test_an_event_is_delivered_as_soon_as_its_blank_line_arrives() -> None:
     for line_end in (b"\n", b"\r\n", b"\r"):
         splitter = EventSplitter()

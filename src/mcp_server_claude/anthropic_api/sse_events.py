@@ -23,7 +23,8 @@ MAX_EVENT_BYTES = 64 << 20
 """Bytes of one event, more than any server tool brings in."""
 MAX_JSON_DEPTH = 200
 """Levels of a JSON value, as jiter allows; Python's own parser allows as many as its stack holds."""
-USUAL_EVENT = re.compile(rb"event: ([^\n]*)\ndata: ([^\n]*)\n\n")
+USUAL_EVENT = re.compile(rb"(?m)^event: ([^\n]*)\ndata: ([^\n]*)\n\n")
+"""It begins with a line, so that data that repeats `event: ` is not searched again from each of them."""
 FRAMING_BYTES = len(b"event: \ndata: \n\n")
 """Bytes of a usual event besides its name and its data."""
 PING, ERROR = "ping", "error"
