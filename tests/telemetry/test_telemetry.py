@@ -393,6 +393,18 @@ def test_a_meter_provider_that_the_process_has_already_gets_each_measurement_onc
 
 
 @pytest.mark.slow
+def test_where_the_sdk_is_disabled_no_exporter_is_started_in_a_process_that_has_imported_it() -> None:
+    code = (
+        "import opentelemetry.sdk.trace; from opentelemetry import trace; from mcp_server_claude import telemetry; "
+        "telemetry.start_telemetry({'OTEL_SDK_DISABLED': 'true', 'OTEL_TRACES_EXPORTER': 'console'}); "
+        "print(type(trace.get_tracer_provider()).__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=server_environment()
+    )
+    assert done.stdout == "ProxyTracerProvider\n"
+
+
 async def test_console_spans_do_not_mix_with_the_protocol(upstream: Simulator, tmp_path: Path) -> None:
     async with client_of_server(
         tmp_path / "data", {"OTEL_TRACES_EXPORTER": "console"}, base_url=upstream.url

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from mcp_server_claude import __version__
 from mcp_server_claude.telemetry.call_spans import CONVERSATION_ID
-from mcp_server_claude.telemetry.exporter_settings import exporter_names
+from mcp_server_claude.telemetry.exporter_settings import exporter_names, is_enabled
 from mcp_server_claude.telemetry.metrics import keep_sink
 from mcp_server_claude.telemetry.otel_instruments import record_on_instruments
 
@@ -44,7 +44,7 @@ def start_sdk(environ: Mapping[str, str]) -> list[Callable[[], object]]:
     A process that has a tracer provider already, e.g. by `opentelemetry-instrument`, keeps it.
     """
     keep_sink(record_on_instruments)
-    if not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+    if not is_enabled(environ) or not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         return []
     resource = _build_resource()
     flushes: list[Callable[[], object]] = []
