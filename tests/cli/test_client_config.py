@@ -229,6 +229,35 @@ def test_comments_indentation_and_ends_of_lines_stay(tmp_path: Path) -> None:
     assert not write_config("zed", path, configuration).has_changed
 
 
+def test_comments_within_the_entry_of_this_server_stay_where_only_other_members_change(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    before = """{
+  "mcpServers": {
+    "claude": {
+      // the build of today
+      "command": "/old",
+      "args": [],
+      "env": {
+        "MCP_CLAUDE_BUDGET_USD_PER_DAY": "5" // as agreed
+      }
+    }
+  }
+}
+"""
+    path.write_text(before, encoding="utf-8")
+    configuration = client_config.client_configuration("cursor", ["/new"])
+    assert write_config("cursor", path, configuration).has_changed
+    after = path.read_text(encoding="utf-8")
+    added = {line for line in after.splitlines() if line not in before.splitlines()}
+    assert "      // the build of today\n" in after
+    assert '"MCP_CLAUDE_BUDGET_USD_PER_DAY": "5", // as agreed\n' in after
+    assert '      "command": "/new",' in added
+    environment = cast("dict[str, str]", entry_of(configuration)["env"])
+    environment["MCP_CLAUDE_BUDGET_USD_PER_DAY"] = "5"
+    assert json_members.parse_jsonc(after) == configuration
+    assert not write_config("cursor", path, configuration).has_changed
+
+
 def test_codex_gets_another_command_and_keeps_the_rest_of_its_table(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     before = (

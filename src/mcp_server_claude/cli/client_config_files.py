@@ -130,7 +130,7 @@ def _merge_json(before: str, configuration: Json) -> str:
             before_entry = cast("Json", held).get(SERVER_NAME)
             entry = _merge_entry(cast("dict[str, Json]", value)[SERVER_NAME], before_entry)
             if entry != before_entry:
-                text = json_members.set_member(text, (name, SERVER_NAME), entry)
+                text = _set_changes(text, (name, SERVER_NAME), before_entry, entry)
         elif isinstance(value, list) and isinstance(held, list):
             items = cast("list[object]", held)
             known = [cast("Json", item).get("id") for item in items if isinstance(item, dict)]
@@ -140,6 +140,21 @@ def _merge_json(before: str, configuration: Json) -> str:
         else:
             raise ValueError(f"{name!r} in it has the wrong type")  # noqa: TRY004 - translated above
     return text
+
+
+def _set_changes(text: str, path: tuple[str, ...], before: object, after: object) -> str:
+    """Set what differs, each member by itself, so that the comments between them stay."""
+    held, fields = _members_of(before), _members_of(after)
+    if not held or not held.keys() <= fields.keys():
+        return json_members.set_member(text, path, after)
+    for name, value in fields.items():
+        if name not in held or held[name] != value:
+            text = _set_changes(text, (*path, name), held.get(name), value)
+    return text
+
+
+def _members_of(value: object) -> Json:
+    return cast("Json", value) if isinstance(value, dict) else {}
 
 
 def _merge_entry(entry: Json, present: object) -> Json:
