@@ -43,6 +43,11 @@ def test_each_moment_has_the_offset_of_its_own_time_and_is_found_again(moment: s
     assert there.timestamp() == utc.timestamp()
 
 
+@pytest.mark.parametrize("year", [1, 1960, 9999])
+def test_a_year_of_which_the_system_knows_nothing_has_a_local_time(year: int) -> None:
+    assert datetime(year, 12, 31, tzinfo=LocalTimeZone()).isoformat() == f"{year:04}-12-31T00:00:00+01:00"
+
+
 def test_days_and_months_begin_at_local_midnight_in_summer_and_in_winter() -> None:
     days = periods_in_utc(datetime(2026, 10, 24, tzinfo=LocalTimeZone()), 3, "day")
     assert [(label, (end - begin) / timedelta(hours=1)) for label, begin, end in days] == [

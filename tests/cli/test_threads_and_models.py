@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
@@ -86,6 +89,7 @@ async def test_usage_of_a_time_that_ends_before_it_begins_is_an_error(threads: S
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"2026-01-31 is before --since 7d (20" in done.stderr
     assert (await usage("--since", "2026-01-31", "--until", "2026-01-31")).returncode == 0
+    assert b"use a date such as" in (await usage("--until", "9999-12-31")).stderr  # no day follows it
 
 
 async def test_a_table_without_rows_has_the_columns_of_one_with_rows(threads: ShellCommand) -> None:
@@ -97,11 +101,17 @@ async def test_a_table_without_rows_has_the_columns_of_one_with_rows(threads: Sh
 
 
 async def test_the_status_line_has_the_days_of_the_time_zone(threads: ShellCommand) -> None:
-    """An answer of this moment belongs to today in every zone, and a zone that does not exist is an error."""
+    """An answer of twelve hours ago is of yesterday where it is one o'clock, and of today where it is 22 o'clock."""
     usage = replace(threads, words=("usage", "--status-line", "--time-zone"))
     assert (await replace(threads, words=("ask", "-q"))("One", directive(text="1"))).returncode == 0
-    lines = {(await usage(zone)).stdout for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago", "UTC")}
-    assert len(lines) == 1
+    with closing(sqlite3.connect(threads.data_dir / "store.db")) as connection, connection:
+        connection.execute("update entry set started_at = started_at - 12 * 3600")
+    hour = datetime.now(UTC).hour
+    offsets = [(local_hour - hour + 12) % 24 - 12 for local_hour in (1, 22)]
+    early, late = [await usage(f"Etc/GMT{-offset:+d}") for offset in offsets]  # POSIX signs: west is positive
+    assert (early.returncode, late.returncode) == (0, 0)
+    assert early.stdout.startswith(b"Claude $0 today")
+    assert not late.stdout.startswith(b"Claude $0 today")
     assert (await usage("Mars/Olympus")).returncode == 2
 
 

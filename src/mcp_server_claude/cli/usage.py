@@ -237,7 +237,7 @@ def _start_of(text: str, zone: tzinfo) -> datetime:
 def _parse_until(text: str, zone: tzinfo) -> datetime:
     try:
         return datetime.strptime(text.strip(), "%Y-%m-%d").replace(tzinfo=zone) + timedelta(days=1)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise typer.BadParameter("use a date such as 2026-11-30.", param_hint="--until") from None
 
 
