@@ -22,7 +22,11 @@ T = TypeVar("T")
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen_dataclass(*, kw_only: bool = False) -> Callable[[type[T]], type[T]]:
-    """Make a class a frozen dataclass, which behaves as one of `dataclasses.dataclass` does."""
+    """Make a class a frozen dataclass, which behaves as one of `dataclasses.dataclass` does.
+
+    Not known are `field(hash=…)`, subclasses that are no dataclasses and set attributes of their own, and a hash for a
+    class with an `__eq__` of its own.
+    """
     return partial(_add_methods, kw_only=kw_only)
 
 
