@@ -261,7 +261,7 @@ def test_comments_within_the_entry_of_this_server_stay_where_only_other_members_
 def test_codex_gets_another_command_and_keeps_the_rest_of_its_table(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     before = (
-        'model = "m" # mine\n\n[mcp_servers.claude] # ours\ncommand = "/old"  # here\nargs = []\n'
+        'model = "m" # mine\n\n[mcp_servers.claude] # ours\ncommand = "/o#\\"ld"  # here\nargs = []\n'
         'env_vars = ["HTTPS_PROXY"]\n\n[mcp_servers.claude.env]\n'
         'MCP_CLAUDE_BUDGET_USD_PER_DAY = "5"\n\n[other]\ncommand = "x"\n'
     )
@@ -278,7 +278,8 @@ def test_codex_gets_another_command_and_keeps_the_rest_of_its_table(tmp_path: Pa
         "env": {"MCP_CLAUDE_BUDGET_USD_PER_DAY": "5"},
     }
     assert loaded_file["other"] == {"command": "x"}
-    assert all(kept in text for kept in ('model = "m" # mine', "[mcp_servers.claude] # ours", "\nargs = []\n"))
+    kept = ('model = "m" # mine', "[mcp_servers.claude] # ours", '\ncommand = "/new"  # here\n', "\nargs = []\n")
+    assert all(each in text for each in kept)
     assert not write_config("codex", path, configuration).has_changed
 
 

@@ -35,6 +35,9 @@ TOML_HEADER = re.compile(
     rf"""^[ \t]*\[[ \t]*mcp_servers[ \t]*\.[ \t]*["']?{SERVER_NAME}["']?[ \t]*\][^\r\n]*""", re.MULTILINE
 )
 
+TOML_VALUE = r"""(?:"(?:[^"\\\r\n]|\\.)*"|'[^'\r\n]*'|[^#"'\r\n])*?(?=[ \t]*(?:#|\r?$))"""
+"""A value of one line, up to a comment behind it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WrittenConfig:
@@ -207,7 +210,7 @@ def _set_toml_values(before: str, entry: Json, present: Json, newline: str) -> s
         if present.get(name) == value:
             continue
         line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
-        block, count = re.subn(rf"^{name}[ \t]*=[^\r\n]*", lambda _, text=line: text, block, flags=re.MULTILINE)
+        block, count = re.subn(rf"^{name}[ \t]*={TOML_VALUE}", lambda _, text=line: text, block, flags=re.MULTILINE)
         if not count:
             block = f"{newline}{line}{block}"
     return before[: header.end()] + block + before[end:]

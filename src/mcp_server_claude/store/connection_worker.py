@@ -46,8 +46,8 @@ MIN_RECONNECT_INTERVAL_S = 0.05
 """Seconds after a failed attempt to connect until the next one at least, so that servers on many machines do not hinder
 a database that starts. Operations fail at once meanwhile."""
 RECONNECT_SHARE = 0.1
-"""Share of the time that attempts to connect take at most: one that is refused at once is soon made again, one that
-times out is not."""
+"""Share of the time that attempts to connect take at most, as long as they fail within a tenth of a second: one that is
+refused at once is soon made again, one that times out after the longest pause."""
 
 
 class ConnectionWorker:
