@@ -157,7 +157,7 @@ async def test_silence_after_text_that_was_sent_at_once_is_noticed() -> None:
     steps=st.lists(st.sampled_from(["text", "status", "turn"]), max_size=30),
     accepted=st.lists(st.booleans(), min_size=1, max_size=5),
 )
-def test_every_event_is_delivered_once_and_in_order(steps: list[str], accepted: list[bool]) -> None:
+async def test_every_event_is_delivered_once_and_in_order(steps: list[str], accepted: list[bool]) -> None:
     count = 0
 
     def accepts(_: FeedEvent) -> bool:
@@ -165,20 +165,16 @@ def test_every_event_is_delivered_once_and_in_order(steps: list[str], accepted: 
         count += 1
         return accepted[count % len(accepted)]
 
-    async def run() -> tuple[FollowedCall, str]:
-        text = "a"
-        async with followed(accepts) as call:
-            for n, step in enumerate(steps):
-                if step == "text":
-                    text += f" {n}"
-                    call.write(f" {n}")
-                elif step == "status":
-                    call.live.record_event(ToolUse("web_search", str(n)))
-                else:
-                    await anyio.lowlevel.checkpoint()
-        return call, text
-
-    call, text = anyio.run(run)
+    text = "a"
+    async with followed(accepts) as call:
+        for n, step in enumerate(steps):
+            if step == "text":
+                text += f" {n}"
+                call.write(f" {n}")
+            elif step == "status":
+                call.live.record_event(ToolUse("web_search", str(n)))
+            else:
+                await anyio.lowlevel.checkpoint()
     offsets = [each.offset for each in call.delivered]
     statuses = [(each.offset, each.event) for each in call.delivered if isinstance(each.event, StatusEvent)]
     assert text_of(call.delivered) == text
