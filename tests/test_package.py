@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+
+from support.process_deadline import IMPATIENT_PIP
 
 ROOT = Path(__file__).parents[1]
 STATIC = ROOT / "src" / "mcp_server_claude" / "web" / "static"
@@ -16,7 +19,7 @@ STATIC = ROOT / "src" / "mcp_server_claude" / "web" / "static"
 @pytest.mark.slow
 def test_a_wheel_holds_every_file_of_the_pages_and_every_licence(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", str(ROOT), "--wheel-dir", str(tmp_path)]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    built = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | IMPATIENT_PIP)
     if built.returncode:
         pytest.skip(f"No wheel can be built here: {built.stderr[-200:]}")
     (wheel,) = tmp_path.glob("*.whl")

@@ -22,6 +22,7 @@ import anyio.to_thread
 import pytest
 
 from mcp_server_claude.simulator import Pace, Simulator
+from support.process_deadline import IMPATIENT_PIP, killed_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -107,12 +108,15 @@ class PastedShell:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
+            start_new_session=True,
         )
         self._variables += [line for line in lines.splitlines() if line.startswith("export ")]
         if is_server:
             self.server = process
-            return self._read_until_listening(process)
-        printed, _ = process.communicate()
+            with killed_after(process):
+                return self._read_until_listening(process)
+        with killed_after(process):
+            printed, _ = process.communicate()
         assert process.returncode == ("doctor" in block), (block, printed)
         return printed
 
@@ -140,13 +144,14 @@ def pasted(tmp_path: Path) -> Iterator[PastedShell]:
         (tools / name).write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
         (tools / name).chmod(0o755)
     kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "UV_", "LANG"))}
-    shell = PastedShell(clone, {**kept, "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home)})
+    shell = PastedShell(clone, {**kept, **IMPATIENT_PIP, "PATH": f"{tools}:{os.environ['PATH']}", "HOME": str(home)})
     try:
         yield shell
     finally:
         if shell.server is not None:
             shell.server.send_signal(signal.SIGINT)
-            shell.server.communicate()
+            with killed_after(shell.server):
+                shell.server.communicate()
 
 
 @pytest.mark.slow

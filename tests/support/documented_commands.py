@@ -22,6 +22,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
+from support.process_deadline import killed_after
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -112,13 +114,14 @@ class PageTerminals:
         self._shell.paste(f"{self._with_free_ports(block.text)}\necho; echo {BLOCK_END}")
         lines: list[str] = []
         statuses: list[int] = []
-        for line in self._shell.output:
-            if line.strip() == BLOCK_END:
-                return "".join(lines), statuses
-            if failed := re.fullmatch(r"__status__ (\d+)\n", line):
-                statuses.append(int(failed[1]))
-            else:
-                lines.append(line)
+        with killed_after(self._shell.process):
+            for line in self._shell.output:
+                if line.strip() == BLOCK_END:
+                    return "".join(lines), statuses
+                if failed := re.fullmatch(r"__status__ (\d+)\n", line):
+                    statuses.append(int(failed[1]))
+                else:
+                    lines.append(line)
         raise AssertionError((block.where, "the shell ended", lines))
 
     def _serve(self, block: CommandBlock) -> str:
@@ -127,10 +130,11 @@ class PageTerminals:
         self._servers.append(terminal)
         terminal.paste(self._with_free_ports(block.text) + "\nexit")
         lines: list[str] = []
-        for line in terminal.output:
-            lines.append(line)
-            if block.argument in line:
-                return "".join(lines)
+        with killed_after(terminal.process):
+            for line in terminal.output:
+                lines.append(line)
+                if block.argument in line:
+                    return "".join(lines)
         raise AssertionError((block.where, "the server ended", lines))
 
     def _with_free_ports(self, text: str) -> str:
@@ -145,7 +149,7 @@ class _Terminal:
 
     def __init__(self, directory: Path, environment: Mapping[str, str]) -> None:
         commands, self._commands = os.pipe()
-        self._process = subprocess.Popen(
+        self.process = subprocess.Popen(
             ["/usr/bin/env", "bash", "--noprofile", "--norc", "-c", PASTE_LOOP.format(commands=commands)],
             cwd=directory,
             env=environment,
@@ -157,8 +161,8 @@ class _Terminal:
             start_new_session=True,
         )
         os.close(commands)
-        assert self._process.stdout is not None
-        self.output = self._process.stdout
+        assert self.process.stdout is not None
+        self.output = self.process.stdout
 
     def paste(self, text: str) -> None:
         os.write(self._commands, text.encode() + b"\0")
@@ -166,8 +170,9 @@ class _Terminal:
     def close(self) -> None:
         os.close(self._commands)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGTERM)
-        self._process.communicate()
+            os.killpg(self.process.pid, signal.SIGTERM)
+        with killed_after(self.process):
+            self.process.communicate()
 
 
 def _free_port() -> str:

@@ -12,6 +12,8 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
+from support.process_deadline import MAX_COMMAND_S
+
 VERSION = "4.14.1"
 SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 RUN_AXE = """
@@ -37,7 +39,10 @@ def _download_axe(folder: Path) -> bytes:
     if npm is None:
         pytest.skip("There is no npm here to fetch axe-core with.")
     command = [npm, "pack", f"axe-core@{VERSION}", "--ignore-scripts", "--pack-destination", str(folder)]
-    packed = subprocess.run(command, check=False, capture_output=True, text=True)
+    try:
+        packed = subprocess.run(command, check=False, capture_output=True, text=True, timeout=MAX_COMMAND_S)
+    except subprocess.TimeoutExpired:
+        pytest.skip("axe-core could not be fetched: the npm registry does not answer.")
     if packed.returncode:
         pytest.skip(f"axe-core could not be fetched: {packed.stderr[-200:]}")
     with tarfile.open(folder / f"axe-core-{VERSION}.tgz") as archive:
