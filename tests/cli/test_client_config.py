@@ -112,7 +112,7 @@ def test_settings_of_the_shell_that_a_client_would_lack_are_named(tmp_path: Path
     environ = server_environment(data_dir=tmp_path, base_url="http://127.0.0.1:9", api_key=FAKE_KEY)
     command = server_command("config", "claude-desktop")
     printed = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", env=environ).stdout
-    assert "Set in this shell, and not in the configuration: MCP_CLAUDE_BASE_URL, MCP_CLAUDE_DATA_DIR. " in printed
+    assert "Set in this shell: MCP_CLAUDE_BASE_URL, MCP_CLAUDE_DATA_DIR. " in printed
     assert FAKE_KEY not in printed
     as_json = subprocess.run([*command, "--json"], check=True, capture_output=True, encoding="utf-8", env=environ)
     assert json.loads(as_json.stdout) == json.loads(config("claude-desktop", "--json"))

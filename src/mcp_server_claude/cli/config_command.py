@@ -63,8 +63,8 @@ def _shell_settings_note(settings: Settings) -> str:
     if not names:
         return ""
     return (
-        f"Set in this shell, and not in the configuration: {', '.join(names)}. A client that is started elsewhere "
-        f"needs them in the `env` of this server's entry, or the server in {config_file()}."
+        f"Set in this shell: {', '.join(names)}. A client that is started elsewhere has them only from the `env` of "
+        f"this server's entry, or from {config_file()}."
     )
 
 

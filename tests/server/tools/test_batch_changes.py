@@ -78,7 +78,9 @@ async def test_results_are_collected_and_paid_once_whatever_became_of_their_mode
         async with connect("memory", "auto", data_dir, base_url=api.url, budget_usd_per_day=5.0) as desk:
             refused = await desk.client.call_tool("claude_ask", {"prompt": "x", "model": MODEL, "batch": True})
             assert refused.is_error  # the change has been noticed
-            text, value, error = [await desk.client.call_tool("claude_jobs", {"id": each, "wait": 50}) for each in jobs]
+            text, value, error = [
+                await desk.client.call_tool("claude_jobs", {"id": each, "wait": 3600}) for each in jobs
+            ]
         assert first_text(text).startswith("Red.")
         assert isinstance(json.loads(first_text(value))["colour"], str)
         assert "Internal server error" in cast("Any", error.content[-1]).text
@@ -105,7 +107,7 @@ async def test_a_clock_that_is_set_back_neither_delays_the_results_nor_sends_the
             connection.execute("update message_batch set submitted_at = submitted_at + 1e9, next_poll_at = 1e10")
         api.process_batches()
         async with connect("memory", "auto", data_dir, base_url=api.url) as desk:
-            answered = await desk.client.call_tool("claude_jobs", {"id": job, "wait": 50})
+            answered = await desk.client.call_tool("claude_jobs", {"id": job, "wait": 3600})
         assert first_text(answered).startswith("Red.")
         assert len(sent_batches(api)) == len(api.batch_items) == 1
 

@@ -126,7 +126,7 @@ async def test_a_question_in_a_batch_is_a_job_at_once_and_its_answer_can_be_read
         waiting = await read_job(desk, name)
         assert "INCOMPLETE: it is in a batch" in texts(waiting)
         slow_api.process_batches()
-        answered = await read_job(desk, name, wait=50)
+        answered = await read_job(desk, name, wait=3600)
         assert texts(answered).startswith("A drink.")
         usage = cast("dict[str, Any]", answered.meta)["mcp-server-claude/usage"]
         assert (usage["service_tier"], usage["complete"], usage["thread"]) == ("batch", True, None)
@@ -191,7 +191,7 @@ async def test_a_stop_is_passed_on_and_what_was_answered_is_kept(slow_api: Simul
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(process_once_canceled, slow_api)
             await read_job(desk, name, cancel=True)
-        stopped = await read_job(desk, name, wait=50)
+        stopped = await read_job(desk, name, wait=3600)
         assert (job(stopped)["state"], job(stopped)["done"], job(stopped)["cancelled"]) == ("cancelled", 1, 2)
         assert query(desk, 'select "end", count(*) from entry group by "end"') == [("cancelled", 2), ("complete", 1)]
         assert query(desk, "select sum(held) from budget") in ([(None,)], [(0,)])
@@ -204,7 +204,7 @@ async def test_a_batch_is_collected_by_the_next_server(slow_api: Simulator, tmp_
         await until(lambda: query(desk, "select 1 from message_batch where state = 'submitted'"))
     slow_api.process_batches()
     async with at_desk(slow_api, tmp_path) as desk:
-        result = await read_job(desk, name, wait=50)
+        result = await read_job(desk, name, wait=3600)
         assert (job(result)["state"], job(result)["done"]) == ("complete", 3)
         assert query(desk, "select state, count(*) from entry group by state") == [("closed", 3)]
     assert [len(each) for each in batches(slow_api)] == [3]
@@ -278,7 +278,7 @@ async def test_results_that_are_gone_are_failures_that_count_against_the_budget(
         await until(lambda: query(desk, "select 1 from message_batch where state = 'submitted'"))
         ((held,),) = query(desk, "select held from budget where scope = 'total'")
         slow_api.archive_batch(query(desk, "select upstream_id from message_batch")[0][0])
-        result = await read_job(desk, name, wait=50)
+        result = await read_job(desk, name, wait=3600)
         assert job(result)["failed"] == 1
         assert "no longer available" in texts(result)
         assert query(desk, "select spent, held from budget where scope = 'total'") == [(held, 0)]
@@ -321,7 +321,7 @@ async def test_answers_of_a_batch_are_held_to_their_schema(api: Simulator, tmp_p
 async def test_an_answer_of_a_batch_that_is_cut_says_so(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path) as desk:
         name = job(await ask(desk, f"Long {directive(tokens=30, stop='max_tokens')}", max_tokens=2000))["id"]
-        result = await read_job(desk, name, wait=50)
+        result = await read_job(desk, name, wait=3600)
     assert "INCOMPLETE: it reached max_tokens" in texts(result)
 
 
@@ -384,7 +384,7 @@ async def test_a_short_beginning_is_not_waited_for_and_keeps_the_lifetime_of_the
 async def test_a_single_question_in_a_batch_writes_nothing_to_the_cache(api: Simulator, tmp_path: Path) -> None:
     async with at_desk(api, tmp_path) as desk:
         started = await ask(desk, "What is tea? " * 3000, system="Rules. " * 3000)
-        answered = await read_job(desk, job(started)["id"], wait=50)
+        answered = await read_job(desk, job(started)["id"], wait=3600)
         assert cast("dict[str, Any]", answered.meta)["mcp-server-claude/usage"]["complete"]
         assert query(desk, "select cache_creation_input_tokens from entry") == [(0,)]
     assert not [control for request in api.requests for control in cache_controls(request.body)]

@@ -51,7 +51,7 @@ async def test_a_damaged_row_of_a_job_ends_no_server_and_holds_up_no_other_job(t
         async with connect("memory", "auto", data_dir, base_url=api.url) as desk:
             other = await start_job(desk, "two", background=True)
             with anyio.fail_after(PATIENCE_S):
-                answered = await desk.client.call_tool("claude_jobs", {"id": other, "wait": 50})
+                answered = await desk.client.call_tool("claude_jobs", {"id": other, "wait": 3600})
     assert cast("dict[str, Any]", answered.meta)["mcp-server-claude/usage"]["complete"]
 
 
@@ -71,7 +71,7 @@ async def test_a_bug_in_a_look_at_the_jobs_ends_no_server(tmp_path: Path, monkey
         connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk,
     ):
         job = await start_job(desk, "one", background=True)
-        answered = await desk.client.call_tool("claude_jobs", {"id": job, "wait": 50})
+        answered = await desk.client.call_tool("claude_jobs", {"id": job, "wait": 3600})
     assert not bugs
     assert cast("dict[str, Any]", answered.meta)["mcp-server-claude/usage"]["complete"]
 
