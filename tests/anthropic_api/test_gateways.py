@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, cast
 import anyio
 import pytest
 
-from mcp_server_claude.anthropic_api.client import ClaudeClient
-from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.loopback_server import loopback_server
 from support.mcp_session import FAKE_KEY, McpSession, connect, failure_meta, text_blocks, usage_meta
@@ -137,24 +135,6 @@ async def test_one_connection_serves_several_calls_in_turn(tmp_path: Path) -> No
                 assert text_blocks(await session.ask("x"))[0] == "hello"
         assert len(gateway.request_heads) == 1 + 6
         assert gateway.connections == 1
-
-
-@pytest.mark.parametrize(
-    ("backend", "path"),
-    [
-        ("aiohttp", ("_client", "_transport", "limits", "keepalive_expiry")),
-        ("httpx", ("_client", "_transport", "_pool", "_keepalive_expiry")),
-    ],
-)
-async def test_an_idle_connection_outlives_a_pause_between_two_calls(backend: str, path: tuple[str, ...]) -> None:
-    """The SDK's own 5 s would pay for TLS at nearly every call."""
-    claude = ClaudeClient(Settings.model_validate({"api_key": FAKE_KEY, "http_backend": backend}))
-    found: object = await claude.get_client()
-    for name in path:
-        found = getattr(found, name)
-    assert isinstance(found, float)
-    assert found >= 60
-    await claude.close()
 
 
 async def test_a_connection_that_a_gateway_closed_between_calls_is_opened_again(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import socket
 import ssl
 import zlib
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -17,12 +18,12 @@ import anyio.lowlevel
 import httpx2
 import pytest
 
-from mcp_server_claude.anthropic_api import http_client
+from mcp_server_claude.anthropic_api import aiohttp_connector, http_client
 from mcp_server_claude.anthropic_api.client import ClaudeClient
 from mcp_server_claude.anthropic_api.http_client import HttpBackend, build_http_client
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import TextDelta
-from mcp_server_claude.errors import ConfigurationError, TemporaryError
+from mcp_server_claude.errors import ConfigurationError, RequestError, TemporaryError
 from mcp_server_claude.settings import Settings
 from support.certificates import private_certificate
 from support.cloud_upstream import (
@@ -395,6 +396,63 @@ async def test_an_answer_is_read_although_no_http_follows_it_in_the_same_packet(
     assert (stream.text, stream.is_finished, len(upstream.heads)) == ("hello", True, 1)
 
 
+@pytest.mark.parametrize("split_at", [12, 60, -3, -1])
+async def test_a_head_in_two_packets_is_read_although_no_http_follows_it(
+    monkeypatch: pytest.MonkeyPatch, split_at: int
+) -> None:
+    """Of aiohttp alone: it parses a packet as a whole."""
+    received = asyncio.Event()
+    parse = aiohttp_connector.WriteTimeoutHandler.data_received
+
+    def data_received(handler: aiohttp_connector.WriteTimeoutHandler, data: bytes) -> None:
+        parse(handler, data)
+        received.set()
+
+    monkeypatch.setattr(aiohttp_connector.WriteTimeoutHandler, "data_received", data_received)
+    head = SSE_HEAD + b"content-length: %d\r\n\r\n" % len(HELLO)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        received.clear()
+        writer.write(head[:split_at])
+        await received.wait()
+        writer.write(head[split_at:] + HELLO + b"what is this?\r\n" * 10)
+        await writer.drain()
+
+    async with loopback_server(serve) as url:
+        fields = {"api_key": FAKE_KEY, "http_backend": "aiohttp", "base_url": url}
+        claude = ClaudeClient(Settings.model_validate(fields))
+        stream = await answer_of(claude)
+        await claude.close()
+    assert (stream.text, stream.is_finished) == ("hello", True)
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"content-length: 999\r\n\r\n%b",
+        b"transfer-encoding: chunked\r\n\r\n%b",
+        b"transfer-encoding: chunked\r\n\r\nffff\r\n%b",
+    ],
+)
+async def test_an_error_whose_body_is_framed_wrongly_is_that_of_its_status(client_at: ClientAt, framing: bytes) -> None:
+    message = {"type": "error", "error": {"type": "invalid_request_error", "message": "That is too much."}}
+    head = b"HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\n"
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        writer.write(head + framing % json.dumps(message).encode())
+        await writer.drain()
+        writer.close()
+
+    async with loopback_server(serve) as url, client_at(url) as claude:
+        with pytest.raises(RequestError) as error:
+            await answer_of(claude)
+    assert (error.value.status, error.value.kind) == (400, "invalid_request")
+    if b"chunked\r\n\r\n%b" not in framing:
+        assert "That is too much." in str(error.value)
+
+
 async def test_an_answer_that_no_http_follows_before_its_end_is_cut(client_at: ClientAt) -> None:
     part = sse_bytes(*message_events("hel", "lo")[:3])
     upstream = Upstream(SSE_HEAD + b"transfer-encoding: chunked\r\n\r\n%x\r\n%b\r\nwhat?\r\n" % (len(part), part))
@@ -589,6 +647,31 @@ async def test_idle_connections_beyond_the_limit_are_closed(
                 await anyio.lowlevel.checkpoint()
         await anyio.wait_all_tasks_blocked()
         assert open_connections == 2
+
+
+async def test_a_connection_has_keep_alive_probes_and_is_kept_as_long_as_the_setting_says(
+    client_at: ClientAt, backend: HttpBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    probes: list[int] = []
+    set_option = socket.socket.setsockopt
+
+    def note_option(opened: socket.socket, level: int, option: int, *value: Any) -> None:
+        if (level, option) == (socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+            probes.append(value[0])
+        set_option(opened, level, option, *value)
+
+    monkeypatch.setattr(socket.socket, "setsockopt", note_option)
+    upstream = Upstream(SSE_HEAD + b"content-length: %d\r\n\r\n" % len(HELLO) + HELLO)
+    async with loopback_server(upstream.serve) as url, client_at(url) as claude:
+        await answer_of(claude)
+        transport = getattr(await claude.get_client(), "_client")._transport  # noqa: B009
+        ttl_s = (
+            transport._transport.client.connector._keepalive_timeout
+            if backend == "aiohttp"
+            else transport._pool._keepalive_expiry
+        )
+    assert probes == [1]
+    assert ttl_s == http_client.KEEPALIVE_TTL_S >= 60  # with the SDK's own 5 s, nearly every call would pay for TLS
 
 
 async def test_a_request_body_that_the_upstream_does_not_read_is_a_temporary_error(

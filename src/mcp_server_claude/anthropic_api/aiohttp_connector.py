@@ -62,19 +62,33 @@ class WriteTimeoutHandler(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop, write_timeout_s: float | None) -> None:
         super().__init__(loop)
         self._write_timeout_s = write_timeout_s
+        self._unended_head = b""
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived. A head is parsed before its body: of both in one packet with bytes that are no HTTP,
         aiohttp would report neither. It does not report such bytes to the reader of the body either (3.14).
         """
-        if data.startswith(b"HTTP/") and (end := data.find(HEAD_END)) >= 0:
-            super().data_received(data[: end + len(HEAD_END)])
-            data = data[end + len(HEAD_END) :]
-            if not data:
-                return  # aiohttp calls this without data to go on decompressing
+        if self._unended_head or data.startswith(b"HTTP/"):
+            head_size = self._head_size(data)
+            if head_size:
+                super().data_received(data[:head_size])
+                data = data[head_size:]
+                if not data:
+                    return  # aiohttp calls this without data to go on decompressing
         super().data_received(data)
         if self._exception is not None and self._payload is not None and not self._payload.is_eof():
             self._payload.set_exception(aiohttp.ClientPayloadError("The body is not framed as HTTP"))
+
+    def _head_size(self, data: bytes) -> int:
+        """The bytes up to the end of a head, which may have begun in an earlier packet; 0 where it goes on."""
+        head = self._unended_head + data
+        end = head.find(HEAD_END)
+        if end < 0:
+            self._unended_head = head[1 - len(HEAD_END) :]
+            return 0
+        size = end + len(HEAD_END) - len(self._unended_head)
+        self._unended_head = b""
+        return size
 
     def resume_reading(self, resume_parser: bool = True) -> None:  # noqa: FBT001, FBT002 - as aiohttp has it
         """Go on reading, if it was paused. aiohttp calls this after each read, and runs its parser each time (3.14)."""

@@ -27,7 +27,8 @@ HTTP_ERROR = 400
 async def limit_body(response: Response) -> None:
     """Limit the body of a response that is read as a whole; a hook of the HTTP client.
 
-    The rest of an error's body is not read. A longer body of another response raises a `TemporaryError`.
+    The rest of an error's body is not read, nor is what does not arrive of it: its status says already what happened.
+    A longer body of another response raises a `TemporaryError`.
     """
     is_error = response.status_code >= HTTP_ERROR
     is_stream = media_type(response.headers) in STREAM_CONTENT_TYPES
@@ -36,6 +37,15 @@ async def limit_body(response: Response) -> None:
     read_chunks = response.aiter_bytes
 
     async def aiter_bytes(chunk_size: int | None = None) -> AsyncGenerator[bytes]:
+        try:
+            async with aclosing(limited_bytes(chunk_size)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except Exception:  # whatever the HTTP library raises for a body that breaks off, or is framed wrongly
+            if not is_error:
+                raise
+
+    async def limited_bytes(chunk_size: int | None) -> AsyncGenerator[bytes]:
         size = 0
         async with aclosing(read_chunks(chunk_size)) as chunks:
             async for chunk in chunks:
