@@ -1,10 +1,15 @@
 from __future__ import annotations
 
-import pytest
+import re
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mcp_server_claude.anthropic_api import thinking_summary
 from mcp_server_claude.anthropic_api.models.model_list_cache import bundled_catalog
 from mcp_server_claude.anthropic_api.thinking_config import thinking_config
-from mcp_server_claude.anthropic_api.thinking_summary import MAX_SENTENCE_CHARS, ThinkingSummary
+from mcp_server_claude.anthropic_api.thinking_summary import MAX_SENTENCE_CHARS, SENTENCE_END, ThinkingSummary
 
 ASKED = {"claude-opus-4-8", "claude-opus-4-7", "claude-opus-4-6", "claude-sonnet-4-6"}
 UP_TO_4_5 = {"claude-opus-4-5-20251101", "claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001"}
@@ -47,3 +52,38 @@ def test_a_summary_is_shown_sentence_by_sentence(pieces: list[str], sentence: st
     for piece in pieces:
         summary.add_text(piece)
     assert summary.last_sentence == sentence
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "b.", "?", ":", " ", "\n", "**", "- "]), max_size=6).map("".join)))
+def test_a_summary_does_not_depend_on_where_its_text_is_cut(pieces: list[str]) -> None:
+    *sentences, _ = SENTENCE_END.split("".join(pieces))
+    lines = [" ".join(each.replace("**", "").split()).lstrip("*#-> ") for each in sentences]
+    summary = ThinkingSummary()
+    for piece in pieces:
+        summary.add_text(piece)
+    assert summary.last_sentence == next((each for each in reversed(lines) if each), "")
+
+
+def test_a_sentence_stays_whole_while_a_long_one_follows() -> None:
+    summary = ThinkingSummary()
+    for piece in ["I look at the file. ", *(["and on "] * 400)]:
+        summary.add_text(piece)
+        assert summary.last_sentence == "I look at the file."
+
+
+def test_a_piece_of_a_summary_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a search of what came before it too, a fast stream of thinking held the event loop for 38 ms at a time."""
+
+    class CountingPattern:
+        searched_chars = 0
+
+        def finditer(self, text: str, begin: int) -> object:
+            self.searched_chars += len(text) - begin
+            return re.finditer(SENTENCE_END, text)
+
+    pattern = CountingPattern()
+    monkeypatch.setattr(thinking_summary, "SENTENCE_END", pattern)
+    summary = ThinkingSummary()
+    for _ in range(500):
+        summary.add_text("One. Two")
+    assert pattern.searched_chars == 500 * len("One. Two")

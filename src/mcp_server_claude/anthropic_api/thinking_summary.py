@@ -22,9 +22,11 @@ class ThinkingSummary:
 
     def add_text(self, text: str) -> None:
         """Add a piece. `last_sentence` becomes the last sentence that is whole, on one line."""
-        self._tail = (self._tail + text)[-MAX_TAIL_CHARS:]
-        *whole, _ = SENTENCE_END.split(self._tail)
-        sentences = [" ".join(sentence.replace("**", "").split()).lstrip("*#-> ") for sentence in whole]
-        self.last_sentence = next((each for each in reversed(sentences) if each), self.last_sentence)[
-            :MAX_SENTENCE_CHARS
-        ]
+        # No end of a sentence is in the tail. So a delta costs what its own text does, not what came before it.
+        begin, end = len(self._tail), 0
+        self._tail += text
+        for found in SENTENCE_END.finditer(self._tail, begin):
+            sentence = " ".join(self._tail[end : found.start()].replace("**", "").split()).lstrip("*#-> ")
+            self.last_sentence = sentence[:MAX_SENTENCE_CHARS] or self.last_sentence
+            end = found.end()
+        self._tail = self._tail[max(end, len(self._tail) - MAX_TAIL_CHARS) :]
