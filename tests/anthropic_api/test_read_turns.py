@@ -6,13 +6,23 @@ import asyncio
 import gc
 import weakref
 from collections import Counter
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.lowlevel
 import pytest
 
+from mcp_server_claude.anthropic_api.client import ClaudeClient
+from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.anthropic_api.read_turns import THREADS_INTERVAL_S, THREADS_PAUSE_S, ReadTurns
+from mcp_server_claude.anthropic_api.stream_reader import EVENTS_PER_TURN
+from mcp_server_claude.settings import Settings
+from support.cloud_upstream import BEDROCK_STREAM, bedrock_stream
+from support.mcp_session import FAKE_KEY
+from support.recorded_streams import REQUEST_BODY, ReplayTransport, message_events, sse_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 pytestmark = pytest.mark.anyio
 
@@ -121,3 +131,73 @@ def test_the_turns_do_not_keep_an_event_loop_that_has_ended() -> None:
     loop = asyncio.run(use_turns())
     gc.collect()
     assert loop() is None
+
+
+LARGE_READ_TURN_BYTES = 20_000
+"""The bytes of events that one iteration may parse: on a slow machine 2 ms, where 5 are promised."""
+
+
+async def events_by_iteration(body: bytes, content_type: str = "text/event-stream", **fields: object) -> Counter[int]:
+    """Read a response that comes with one read. How many of its events each iteration of the event loop parsed."""
+    parsed: Counter[int] = Counter()
+    with IterationCounter() as counter:
+
+        def count_parsed(events: Sequence[dict[str, object]]) -> None:
+            parsed[counter.iterations] += len(events)
+            feed_events(events)
+
+        message_stream = MessageStream(lambda _: None)
+        feed_events = message_stream.feed_events
+        message_stream.feed_events = count_parsed
+        transport = ReplayTransport([body], content_type=content_type)
+        claude = ClaudeClient(Settings.model_validate({"api_key": FAKE_KEY, **fields}), transport)
+        await claude.stream_message(REQUEST_BODY, message_stream)
+        await claude.close()
+    assert message_stream.is_finished
+    return parsed
+
+
+@pytest.mark.parametrize("kind", ["text_delta", "thinking_delta", "input_json_delta"])
+async def test_a_long_read_is_parsed_in_many_iterations_of_the_event_loop(kind: str) -> None:
+    """A megabyte comes with one read. Whatever else waits for the loop has its turn between two parts of it."""
+    blocks: dict[str, tuple[str, dict[str, object]]] = {
+        "text_delta": ("text", {"type": "text", "text": ""}),
+        "thinking_delta": ("thinking", {"type": "thinking", "thinking": "", "signature": ""}),
+        "input_json_delta": ("partial_json", {"type": "tool_use", "id": "t", "name": "n", "input": {}}),
+    }
+    field, block = blocks[kind]
+    begin, _, *_, message_delta, stop = message_events()
+    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": kind, field: "x" * 1000}}
+    start = {"type": "content_block_start", "index": 0, "content_block": block}
+    body = sse_bytes(begin, start, *([delta] * 1000), {"type": "content_block_stop", "index": 0}, message_delta, stop)
+    parsed = await events_by_iteration(body)
+    assert parsed.total() == 1005
+    assert max(parsed.values()) * len(sse_bytes(delta)) <= LARGE_READ_TURN_BYTES
+
+
+async def test_a_long_read_of_bedrock_is_parsed_in_many_iterations_of_the_event_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x" * 40)
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    body = bedrock_stream(message_events(*["x"] * 1000))
+    parsed = await events_by_iteration(body, BEDROCK_STREAM, platform="bedrock")
+    assert parsed.total() == 1005
+    assert max(parsed.values()) <= 2 * EVENTS_PER_TURN  # some come before the first turn, which is not waited for
+
+
+async def test_the_use_of_a_tool_is_reported_before_the_rest_of_its_read_is_parsed() -> None:
+    """A result of a tool that comes with the same read may be large; what others do with the event comes first."""
+    begin, _, *_, message_delta, stop = message_events()
+    used = {"type": "server_tool_use", "id": "t", "name": "web_search", "input": {"query": "tea"}}
+    body = sse_bytes(
+        begin,
+        {"type": "content_block_start", "index": 0, "content_block": used},
+        {"type": "content_block_stop", "index": 0},
+        *message_events("Tea.")[1:4],
+        message_delta,
+        stop,
+    )
+    parsed = await events_by_iteration(body)
+    assert list(parsed.values()) == [3, 3, 2]

@@ -23,7 +23,7 @@ from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCNotification, jsonrpc_message_adapter
 from pydantic import ValidationError
 
-from mcp_server_claude.event_loop import event_loop_options
+from mcp_server_claude.event_loop import end_pauses_at, event_loop_options
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server.large_messages import encode_in_pieces, release_after_sending
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
@@ -67,6 +67,7 @@ async def _run_until_closed(server: MCPServer[Any]) -> int:
 
             if signals is not None:
                 tasks.start_soon(stop_on, signals)
+            end_pauses_at(reader)
             await low.run(StdinReader(reader, stdout, unanswered), stdout, low.create_initialization_options())
             tasks.cancel_scope.cancel()
     return 128 + stopped_by if stopped_by else 0
