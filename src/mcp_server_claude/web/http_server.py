@@ -25,6 +25,7 @@ from sse_starlette.sse import (
 
 from mcp_server_claude.errors import ConfigurationError, TemporaryError
 from mcp_server_claude.event_loop import event_loop_options
+from mcp_server_claude.heap_memory import map_large_blocks
 from mcp_server_claude.network_addresses import is_loopback
 from mcp_server_claude.open_file_limit import raise_open_file_limit
 from mcp_server_claude.server.mcp_server import build_mcp_server
@@ -67,6 +68,7 @@ def serve_http(
         ConfigurationError: The address cannot be listened on or would be reachable by others without authentication, or
         the ledger on this machine cannot be read for its users.
     """
+    map_large_blocks()
     with open_listener(host, port) as listener:
         options = event_loop_options()
         ended = anyio.run(_serve_until_signal, settings, host, listener, announce, insecure, backend_options=options)
