@@ -170,11 +170,17 @@ def test_a_completion_script_is_printed_for_each_shell(name: str) -> None:
 @pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 @pytest.mark.parametrize(
     ("line", "completions"),
-    [("mcp-server-claude th", ["threads"]), ("mcp-server-claude ask --ma", ["--max-tokens", "--max-usd"])],
+    [
+        ("mcp-server-claude th", ["threads"]),
+        ("mcp-server-claude ask --ma", ["--max-tokens", "--max-usd"]),
+        ("mcp-server-claude chat -m so", ["sonnet"]),
+        ("mcp-server-claude map --model claude-opus-5", ["claude-opus-5-5", "claude-opus-5"]),
+    ],
 )
-def test_bash_completes_commands_and_options(line: str, completions: list[str]) -> None:
+def test_bash_completes_commands_options_and_models(line: str, completions: list[str], tmp_path: Path) -> None:
     words = line.split(" ")
     environment = {
+        "MCP_CLAUDE_DATA_DIR": str(tmp_path),
         "_MCP_SERVER_CLAUDE_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(len(words) - 1),

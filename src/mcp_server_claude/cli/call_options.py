@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from importlib import import_module
 from typing import Annotated, Literal, TypeAlias
 
 import typer
@@ -20,10 +21,20 @@ class ToolChoice(StrEnum):
     READ = "read"
 
 
+def complete_model(incomplete: str) -> list[str]:
+    """The names of models that begin with what is typed; what finds them is imported here, when a shell asks."""
+    names: tuple[str, ...] = import_module("mcp_server_claude.cli.model_completion").model_names()
+    return [name for name in names if name.startswith(incomplete)]
+
+
 ModelOption: TypeAlias = Annotated[
     str,
     typer.Option(
-        "--model", "-m", metavar="MODEL", help="A family (opus, sonnet, haiku, fable) for its newest model, or an id."
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="A family (opus, sonnet, haiku, fable) for its newest model, or an id.",
+        autocompletion=complete_model,
     ),
 ]
 EffortOption: TypeAlias = Annotated[

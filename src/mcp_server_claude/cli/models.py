@@ -21,7 +21,7 @@ SOURCES = {"api": "the Models API", "disk": "the Models API, stored on disk", "f
 def show_models(*, as_json: JsonOption = False) -> None:
     """List the models with limits and prices."""
     catalog = shell_call.run_with_services(_read_catalog)
-    models = [model for model in catalog.models if model.lifecycle != "retired"]
+    models = catalog.callable_models
     if as_json:
         typer.echo(json.dumps([_model_json(model) for model in models], indent=2))
         return

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -30,7 +31,12 @@ from mcp_server_claude.anthropic_api.models import (
     fetch_model_list,
     parse_model_list,
 )
-from mcp_server_claude.anthropic_api.models.model_list_cache import CACHE_TTL_S, RETRY_INTERVAL_S, bundled_catalog
+from mcp_server_claude.anthropic_api.models.model_list_cache import (
+    CACHE_TTL_S,
+    RETRY_INTERVAL_S,
+    bundled_catalog,
+    stored_catalog,
+)
 from mcp_server_claude.errors import RequestError, TemporaryError
 
 if TYPE_CHECKING:
@@ -286,6 +292,23 @@ def test_an_unknown_name_is_rejected_with_the_nearest_one(source: CatalogSource)
         catalogue(source).resolve_model("hiku")
 
 
+@pytest.mark.parametrize(
+    ("name", "quoted"),
+    [
+        ("opüs", "'opüs'"),
+        ("opu\u0308s", "'opüs'"),
+        ("クロード", "'クロード'"),
+        ("क्लॉड", "'क्लॉड'"),
+        ("ที่", "'ที่'"),
+        ("a b\u202ec\ufe0fd\U000e0141", "'a?b?c?d?'"),
+    ],
+)
+def test_a_name_in_another_script_is_quoted_as_it_was_typed(name: str, quoted: str) -> None:
+    with pytest.raises(RequestError) as refused:
+        catalogue("api").resolve_model(name)
+    assert str(refused.value).startswith(f"There is no model named {quoted}; ")
+
+
 def test_a_name_without_a_near_match_is_rejected_with_the_families() -> None:
     with pytest.raises(RequestError, match="there are fable, mythos, haiku, sonnet, opus"):
         catalogue().resolve_model("gpt-6")
@@ -529,6 +552,18 @@ async def test_an_older_copy_serves_while_the_list_cannot_be_fetched_and_else_th
         await make(Upstream(), tasks).get_catalog()
         old = await make(upstream, tasks, now=DAY_1 + 9 * CACHE_TTL_S).get_catalog()
         assert (old.source, old.as_of, old.callable_ids()) == ("disk", "2026-11-18", ("claude-live",))
+
+
+@pytest.mark.anyio
+async def test_the_newest_copy_is_read_without_a_request(make: Make, tmp_path: Path) -> None:
+    assert stored_catalog(tmp_path).source == "file"
+    async with anyio.create_task_group() as tasks:
+        await make(Upstream(), tasks).get_catalog()
+    damaged = tmp_path / "data" / "models-0.json"
+    damaged.write_text("{")
+    os.utime(damaged, (0, 0))
+    stored = stored_catalog(damaged.parent)
+    assert (stored.source, stored.callable_ids()) == ("disk", ("claude-live",))
 
 
 @pytest.mark.anyio

@@ -33,7 +33,7 @@ def rows(text: str) -> dict[str, list[str]]:
 
 
 async def test_models_are_listed_with_their_features_and_prices(upstream: Simulator, tmp_path: Path) -> None:
-    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url) as session:
+    async with connect("memory", "auto", tmp_path / "data", base_url=upstream.url, models_wait_s=60.0) as session:
         text = await session.info(about="models")
     found = rows(text)
     assert found["claude-opus-5-5"][:4] == ["opus", "1M", "128k", "low…max"]

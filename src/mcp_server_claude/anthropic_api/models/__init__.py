@@ -6,6 +6,7 @@ from mcp_server_claude.anthropic_api.models.model_list_cache import (
     StaticModelList,
     bundled_catalog,
     fetch_model_list,
+    stored_catalog,
 )
 from mcp_server_claude.anthropic_api.models.model_names import CatalogSource, ModelCatalog, check_model_accepts
 
@@ -20,4 +21,5 @@ __all__ = [
     "check_model_accepts",
     "fetch_model_list",
     "parse_model_list",
+    "stored_catalog",
 ]

@@ -110,11 +110,7 @@ class ModelListCache:
 
     async def get_catalog(self) -> ModelCatalog:
         """The models: a list of today; else, within `wait_s` seconds, a new one; else an older or the bundled one."""
-        async with self._load_lock:
-            if self._bundled is None:
-                self._bundled, self._listed_by_api, self._fetched_at = await anyio.to_thread.run_sync(
-                    lambda: _load_catalogs(self._path)
-                )
+        bundled = self._bundled or await self._load_lists()
         if not self._is_within(self._fetched_at, CACHE_TTL_S) and not self._is_within(
             self._failed_at, RETRY_INTERVAL_S
         ):
@@ -122,7 +118,16 @@ class ModelListCache:
         if self._listed_by_api is not None:
             return self._listed_by_api
         # Nobody refreshes the bundled list, so that its models retire by its dates.
-        return self._bundled.on_day(datetime.fromtimestamp(self._clock(), UTC).date())
+        return bundled.on_day(datetime.fromtimestamp(self._clock(), UTC).date())
+
+    async def _load_lists(self) -> ModelCatalog:
+        """The bundled list, loaded with that on disk at the first call."""
+        async with self._load_lock:
+            if self._bundled is None:
+                self._bundled, self._listed_by_api, self._fetched_at = await anyio.to_thread.run_sync(
+                    lambda: _load_catalogs(self._path)
+                )
+            return self._bundled
 
     @cached_property
     def _path(self) -> Path:
@@ -192,6 +197,14 @@ def bundled_catalog() -> ModelCatalog:
     """The models of the bundled data file, for use where the API gives no list."""
     listed = _bundled_list()
     return ModelCatalog.newest_first(parse_model_list(listed["models"]) or (), "file", str(listed["as_of"]))
+
+
+def stored_catalog(directory: Path) -> ModelCatalog:
+    """The newest list of models on disk, whichever API it came from, or the bundled one. Nothing is requested."""
+    paths = {path: path.stat().st_mtime for path in directory.glob("models-*.json")}
+    if paths and (listed := _load_catalogs(max(paths, key=paths.__getitem__))[1]):
+        return listed
+    return bundled_catalog().on_day(datetime.now(UTC).date())
 
 
 def _bundled_list() -> Mapping[str, object]:

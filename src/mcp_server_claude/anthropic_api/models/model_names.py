@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from mcp_server_claude.anthropic_api.models.model_capabilities import ClaudeModel, family_of, is_model_id, without_date
@@ -20,8 +22,11 @@ CatalogSource: TypeAlias = Literal["api", "disk", "file"]
 """The origin of a list: the API now, the API earlier (on disk), or the bundled file."""
 
 MAX_QUOTED_CHARS = 60
-UNSAFE_CHARACTERS = re.compile(r"://|[^A-Za-z0-9._@/:-]")
-"""A name of a gateway has slashes and colons; an address is not repeated, since clients make a link of it."""
+UNSAFE_CHARACTERS = re.compile(r"://|[^\w.@/:-]")
+"""A name of a gateway has slashes and colons; an address is not repeated, since clients make a link of it. Letters and
+digits of any script are shown as they were typed, and so are marks on them (`_quote_character`)."""
+INVISIBLE_MARKS = re.compile("[\u034f\u17b4\u17b5\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+"""Marks that change nothing one can see (Unicode, Default_Ignorable_Code_Point)."""
 
 
 @frozen_dataclass()
@@ -76,7 +81,7 @@ class ModelCatalog:
                 "model contains what looks like an API key. Put the key in MCP_CLAUDE_API_KEY; this one is leaked.",
                 kind="unknown_model",
             )
-        model = self._by_exact_id(model_name) or self._by_alias(model_name) or self.newest_in_line(model_name.lower())
+        model = self._models_by_name.get(model_name.lower())
         if model is None:
             if self.is_authoritative or not is_model_id(model_name):
                 raise RequestError(
@@ -100,30 +105,43 @@ class ModelCatalog:
 
     def newest_in_line(self, line: str) -> ClaudeModel | None:
         """The newest active model of a line; if none is active, the newest that is not retired."""
-        members = [each for each in self.models if line and each.line == line and each.lifecycle != "retired"]
+        members = [each for each in self.callable_models if line and each.line == line]
         return next((each for each in members if each.lifecycle == "active"), next(iter(members), None))
+
+    @property
+    def callable_models(self) -> tuple[ClaudeModel, ...]:
+        """The models that are not retired, newest first: those that lists of models show and count."""
+        return tuple(each for each in self.models if each.lifecycle != "retired")
 
     def callable_ids(self) -> tuple[str, ...]:
         """The ids of the models that are not retired, newest first."""
-        return tuple(each.id for each in self.models if each.lifecycle != "retired")
+        return tuple(each.id for each in self.callable_models)
+
+    def callable_lines(self) -> tuple[str, ...]:
+        """The lines of the models that are not retired, that of the newest model first."""
+        return tuple(dict.fromkeys(each.line for each in self.callable_models if each.line))
 
     def _by_exact_id(self, model_name: str) -> ClaudeModel | None:
         return next((each for each in self.models if each.id.lower() == model_name.lower()), None)
 
-    def _by_alias(self, model_name: str) -> ClaudeModel | None:
-        lower = model_name.lower()
-        return next(
-            (
-                m
-                for m in self.models
-                if lower in {m.anthropic_id, without_date(m.anthropic_id), without_date(m.id).lower()} - {""}
-            ),
-            None,
-        )
+    @cached_property
+    def _models_by_name(self) -> dict[str, ClaudeModel]:
+        """The models by name in small letters: an exact id, else an alias, else the newest of a line."""
+        by_name: dict[str, ClaudeModel] = {}
+        for model in self.models:
+            by_name.setdefault(model.id.lower(), model)
+        for model in self.models:
+            for alias in (model.anthropic_id, without_date(model.anthropic_id), without_date(model.id).lower()):
+                by_name.setdefault(alias, model)
+        for model in self.models:
+            if (newest := self.newest_in_line(model.line)) is not None:
+                by_name.setdefault(model.line, newest)
+        by_name.pop("", None)
+        return by_name
 
     def _unknown_model_message(self, model_name: str, *, is_default: bool) -> str:
         names = self.callable_ids()
-        lines = tuple(dict.fromkeys(each.line for each in self.models if each.line and each.lifecycle != "retired"))
+        lines = self.callable_lines()
         near = similar_names(model_name[:MAX_QUOTED_CHARS].lower(), [*names, *lines], limit=3, cutoff=0.5)
         which = " (the default, MCP_CLAUDE_MODEL)" if is_default else ""
         hint = f"; nearest: {', '.join(near)}" if near else f"; there are {', '.join((lines or names)[:8])}"
@@ -167,5 +185,13 @@ def _join_with_or(words: tuple[str, ...]) -> str:
 
 def _quote_value(value: str) -> str:
     """A caller's value in quotes, short and plain enough to be repeated in an error."""
-    plain = UNSAFE_CHARACTERS.sub("?", value[:MAX_QUOTED_CHARS])
+    value = unicodedata.normalize("NFC", value)  # macOS pastes accents as characters of their own
+    plain = UNSAFE_CHARACTERS.sub(_quote_character, value[:MAX_QUOTED_CHARS])
     return f"'{plain}…'" if len(value) > MAX_QUOTED_CHARS else f"'{plain}'"
+
+
+def _quote_character(match: re.Match[str]) -> str:
+    """A mark that belongs to a letter, e.g. a vowel sign of Hindi, as it is; `?` for what is not shown."""
+    character = match[0]
+    is_mark = unicodedata.category(character[0]) in {"Mn", "Mc"} and not INVISIBLE_MARKS.match(character)
+    return character if is_mark else "?"

@@ -50,9 +50,9 @@ async def check_api(settings: Settings, catalog: ModelCatalog) -> tuple[Finding,
     await claude.close()
     took = number_formatting.format_seconds(time.monotonic() - began)
     if listed:
-        today = f"{datetime.now(UTC):%Y-%m-%d}"
-        text = f"accepted the key and listed {number_formatting.format_count(len(listed), 'model')} in {took}"
-        return Finding(name="API", ok=True, text=text), ModelCatalog.newest_first(listed, "api", today)
+        fetched = ModelCatalog.newest_first(listed, "api", f"{datetime.now(UTC):%Y-%m-%d}")
+        models = number_formatting.format_count(len(fetched.callable_models), "model")
+        return Finding(name="API", ok=True, text=f"accepted the key and listed {models} in {took}"), fetched
     if failure is None:
         text = (
             f"answered in {took}, but it has no list of models, as gateways do: whether it accepts the key is unknown."

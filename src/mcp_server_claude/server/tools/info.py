@@ -85,7 +85,7 @@ def info_tool() -> StrictTool:
 async def models_table(services: ServiceAccess) -> str:
     """A table of the models that can be asked, newest first."""
     catalog = await services.model_catalog()
-    rows = [_model_row(model) for model in catalog.models if model.lifecycle != "retired"]
+    rows = [_model_row(model) for model in catalog.callable_models]
     head = ("model", "line", "context", "max out", "effort", "can", "$ in/out per MTok", "note")
     source = {"api": "the Models API", "disk": "the Models API, kept on disk", "file": "this package's own list"}
     text = f"From {source[catalog.source]}, {catalog.as_of}. Prices: {pricing.price_list_version()}."

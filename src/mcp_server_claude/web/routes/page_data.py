@@ -145,7 +145,7 @@ async def list_models(services: ServicesDep) -> list[ModelListItem]:
     """The available models, newest first."""
     catalogue = await services.model_catalog()
     default = catalogue.resolve_model("", default=services.settings.model or "sonnet").id
-    return [_model_item(model, default) for model in catalogue.models if model.lifecycle != "retired"]
+    return [_model_item(model, default) for model in catalogue.callable_models]
 
 
 @router.get("/threads.json", responses=openapi_errors(422))
