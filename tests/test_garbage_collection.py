@@ -7,12 +7,12 @@ import sys
 
 SCRIPT = """
 import gc
-from mcp_server_claude.garbage_collection import COLLECTIONS_PER_FULL, freeze_imports
+from mcp_server_claude.garbage_collection import COLLECTIONS_PER_FULL, YOUNG_OBJECTS, freeze_imports
 
-young, middle, full = gc.get_threshold()
+_, middle, full = gc.get_threshold()
 objects = len(gc.get_objects())
 freeze_imports()
-assert gc.get_threshold()[:2] == (young, middle)
+assert gc.get_threshold()[:2] == (YOUNG_OBJECTS, middle)
 assert gc.get_threshold()[2] in {COLLECTIONS_PER_FULL, full}  # newer versions of Python have no third threshold
 print(gc.get_freeze_count() >= objects)
 cycle = []

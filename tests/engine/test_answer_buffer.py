@@ -4,12 +4,16 @@ import gc
 import tracemalloc
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.call_types import CallEvent, TextDelta, TextPending
 from mcp_server_claude.engine.answer_buffer import AnswerBuffer
 from mcp_server_claude.text_log import TextLog
+from support.quick_run import examples
 
+HALVES = ("\ud83d", "\ude00", "\ud83d\ud83d", "\N{GRINNING FACE}")
 PIECE = "twelve chars"
 PIECES = 60_000
 START: list[dict[str, object]] = [
@@ -48,6 +52,48 @@ def test_an_answer_occupies_its_text_once_while_it_is_streamed_and_when_it_has_e
         assert tracemalloc.get_traced_memory()[0] - before < 0.1 * chars
     finally:
         tracemalloc.stop()
+
+
+@settings(deadline=None, max_examples=examples(200))
+@given(
+    st.lists(st.tuples(st.integers(0, 2), st.text() | st.sampled_from(HALVES)), max_size=12),
+    st.sampled_from(["end_turn", "max_tokens", ""]),
+    st.sampled_from(["published", "buffered"]),
+)
+@example([(0, "\ud83d"), (1, "x"), (0, "\ude00")], "end_turn", "published")
+def test_no_text_that_is_published_holds_half_a_surrogate_pair(
+    deltas: list[tuple[int, str]], stop_reason: str, mode: str
+) -> None:
+    events: list[CallEvent] = []
+    published = TextLog()
+    buffer = AnswerBuffer(events.append, published, buffered=mode == "buffered")
+    buffer.begin_stream()
+    stream = MessageStream(buffer.on_event, buffer.log)
+    stream.feed_events([*START, {**START[1], "index": 1}, {**START[1], "index": 2}])
+    for index, text in deltas:
+        stream.feed_events([{**DELTA, "index": index, "delta": {"type": "text_delta", "text": text}}])
+    if stop_reason:
+        ends: list[dict[str, object]] = [{"type": "content_block_stop", "index": index} for index in range(3)]
+        stop: dict[str, object] = {
+            "type": "message_delta",
+            "delta": {"stop_reason": stop_reason},
+            "usage": {"output_tokens": 1},
+        }
+        stream.feed_events([*ends, stop, {"type": "message_stop"}])
+    buffer.end_stream(complete=stop_reason == "end_turn")
+    buffer.append_text("\ud83d")
+    buffer.publish_buffered_text()
+    texts = [event.text for event in events if type(event) is TextDelta]
+    assert [text.encode().decode() for text in texts] == texts
+    assert "".join(texts) == published.whole()
+
+
+@pytest.mark.parametrize(("is_complete", "text"), [(True, "a\ufffd"), (False, "a")])
+def test_half_a_pair_at_the_end_of_a_cut_answer_is_left_to_its_continuation(*, is_complete: bool, text: str) -> None:
+    buffer = AnswerBuffer(lambda _: None, TextLog())
+    buffer.on_event(TextDelta("a\ud83d"))
+    buffer.end_stream(complete=is_complete)
+    assert buffer.text == text
 
 
 def test_the_blocks_around_a_tool_have_their_own_texts_without_the_separator_between_them() -> None:

@@ -60,7 +60,7 @@ async def ask_until(session: McpSession, prompt: str, words: str, seen: anyio.Ev
     """Ask in style `status`; `seen` is set when the client receives these words."""
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-        assert progress > 0
+        assert progress >= 0
         assert total is None
         if words in (message or ""):
             seen.set()

@@ -81,7 +81,7 @@ async def test_the_cost_recorded_at_the_start_counts_an_hour_of_cache_at_its_pri
     try:
         entry = await LedgerWriter(store).open_entry(call, attempt=1, model="claude-sonnet-5-5", base_url="")
         assert isinstance(entry, OpenEntry)
-        entry.record_start(stream)
+        entry.record_start(stream, stream.usage())
         await store.write(request_ledger.entries_of_call, call.id)  # writes happen in their order
         (recorded,) = await store.read(request_ledger.entries_of_call, call.id)
     finally:

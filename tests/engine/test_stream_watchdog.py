@@ -10,7 +10,7 @@ import pytest
 
 from mcp_server_claude.anthropic_api.message_stream import MessageStream
 from mcp_server_claude.engine.call_deadline import CallDeadline
-from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
+from mcp_server_claude.engine.stream_watchdog import StreamWatchdog
 from mcp_server_claude.server.progress_notifications import MAX_STATUS_LINE_CHARS
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Simulator, directive
@@ -174,9 +174,36 @@ async def test_the_time_in_which_this_process_was_suspended_is_no_silence() -> N
         is_received = True
 
     with anyio.fail_after(60):
-        async with background_task(watchdog.run):
+        with watchdog.running():
             await watchdog.watch_stream(MessageStream(lambda _: None), receive)
     assert is_received
+
+
+async def test_a_bug_in_a_check_ends_the_stream_and_is_raised() -> None:
+    def on_tick() -> None:
+        raise ZeroDivisionError
+
+    watchdog = StreamWatchdog(Settings.model_validate(QUICK), CallDeadline(), on_tick=on_tick)
+    with anyio.fail_after(60), pytest.raises(ZeroDivisionError), watchdog.running():
+        await watchdog.watch_stream(MessageStream(lambda _: None), anyio.sleep_forever)
+
+
+async def test_no_stream_begins_after_a_bug_in_a_check_between_two_streams() -> None:
+    failed = anyio.Event()
+
+    def on_tick() -> None:
+        failed.set()
+        raise ZeroDivisionError
+
+    watchdog = StreamWatchdog(Settings.model_validate(QUICK), CallDeadline(), on_tick=on_tick)
+    with anyio.fail_after(60), pytest.raises(ZeroDivisionError), watchdog.running():
+        await watch_after(failed, watchdog)
+
+
+async def watch_after(event: anyio.Event, watchdog: StreamWatchdog) -> None:
+    """Watch a silent stream that begins after an event."""
+    await event.wait()
+    await watchdog.watch_stream(MessageStream(lambda _: None), anyio.sleep_forever)
 
 
 async def test_the_deadline_of_a_call_ends_it_with_the_text_so_far(api: Simulator, tmp_path: Path) -> None:
@@ -204,9 +231,12 @@ async def patient(api: Simulator, tmp_path: Path) -> AsyncIterator[McpSession]:
 
 async def test_in_style_text_a_heartbeat_has_no_message(patient: McpSession) -> None:
     prompt = f"Tell me. {directive(text='so far', fault='stall', at=6)}"
-    updates = await heard_until(patient, prompt, lambda updates: len(updates) >= 9, style="text")
-    assert "".join(each.message or "" for each in updates) == "so far"
-    assert [each.message for each in updates].count(None) >= 6
+
+    def enough(updates: list[ProgressUpdate]) -> bool:
+        messages = [each.message for each in updates]
+        return messages.count(None) >= 6 and "".join(each or "" for each in messages) == "so far"
+
+    updates = await heard_until(patient, prompt, enough, style="text")
     assert [each.progress for each in updates] == sorted({each.progress for each in updates})
 
 
@@ -218,6 +248,7 @@ async def test_in_style_status_a_heartbeat_shows_the_stage_and_the_seconds(patie
         return len([each for each in updates if lines.match(each.message or "")]) >= 3
 
     updates = await heard_until(patient, prompt, enough, style="status", model=THINKS)
+    updates = [each for each in updates if each.message != "loading"]  # before the services are open
     seconds = [float((each.message or "").split()[-2]) for each in updates]
     assert seconds == sorted(seconds)
     assert seconds[-1] > seconds[0]

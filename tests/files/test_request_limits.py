@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from mcp_server_claude.errors import RequestError
-from mcp_server_claude.files import RequestLimits, check_request_limits
+from mcp_server_claude.files import RequestLimits, check_request_limits, is_quickly_checked
 from support.file_tree import pdf, png
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def request(*turns: list[Block]) -> dict[str, object]:
     return {"messages": [{"role": roles[n % 2], "content": turn} for n, turn in enumerate(turns)]}
 
 
-URL_IMAGE: Block = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
+URL_IMAGE = {"type": "image", "source": {"type": "url", "url": "https://example.com/a.png"}}
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,20 @@ def test_a_model_with_a_million_tokens_accepts_six_hundred_images_and_pages() ->
     for context_tokens in (1_000_000, 0):
         limits = RequestLimits.for_model(context_tokens, max_request_bytes=32_000_000, max_image_bytes=10_000_000)
         assert (limits.max_images, limits.max_pdf_pages) == (600, 600)
+
+
+TOOL_RESULT: Block = {"type": "tool_result", "tool_use_id": "t", "content": [image(more=bytes(60_000))]}
+
+
+@pytest.mark.parametrize(
+    ("body", "quick"),
+    [
+        ({"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x" * 60_000}]}, True),
+        (request([image()] * 10), True),
+        ({"messages": [{"role": "user", "content": "x" * 70_000}]}, False),
+        (request([TOOL_RESULT]), False),
+        (request(*[[image()]] * 20_000), False),
+    ],
+)
+def test_a_request_is_checked_on_the_event_loop_only_where_it_is_small(body: dict[str, object], *, quick: bool) -> None:
+    assert is_quickly_checked(body) is quick

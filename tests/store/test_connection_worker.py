@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 import anyio
@@ -13,12 +14,14 @@ from anyio.lowlevel import checkpoint
 from mcp_server_claude.store import Store, StoreError, call_journal, process_locks
 from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS, ConnectionWorker
 from mcp_server_claude.store.operations import Operation
+from mcp_server_claude.store.sqlite_backend import open_sqlite
 from mcp_server_claude.store.transaction import scalar
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from mcp_server_claude.store import Transaction
+    from mcp_server_claude.store.database_connection import DatabaseConnection
 
 pytestmark = pytest.mark.anyio
 
@@ -113,6 +116,31 @@ async def test_writes_are_executed_in_the_order_of_their_calls(store: Store) -> 
         store.write_nowait(see, n)
     await store.write(nothing)
     assert seen == list(range(3 * MAX_BATCH_OPERATIONS))
+
+
+async def test_what_a_task_posts_is_committed_with_what_it_then_awaits(tmp_path: Path) -> None:
+    backend, commits = open_sqlite(tmp_path / "data"), list[int]()
+
+    def connect() -> DatabaseConnection:
+        connection = backend.connect_writer()
+
+        def commit() -> None:
+            commits.append(1)
+            connection.commit()
+
+        return replace(connection, commit=commit)
+
+    store = Store(replace(backend, connect_writer=connect))
+    store.write_nowait(process_locks.register_process, "a")
+    store.write_nowait(process_locks.register_process, "b")
+    await store.write(process_locks.register_process, "c")
+    assert len(commits) == 1
+    assert await store.read(workers) == ["a", "b", "c"]
+    store.write_nowait(process_locks.register_process, "d")
+    with anyio.fail_after(30):
+        while await store.read(workers) != ["a", "b", "c", "d"]:
+            await checkpoint()
+    await store.close()
 
 
 async def test_callers_may_run_in_several_event_loops(store: Store) -> None:

@@ -210,7 +210,7 @@ def _asking_tools(tasks: FixtureTasks) -> tuple[Callable[..., object], ...]:
         async def greet_by_name(_: FixtureTask) -> CallToolResult:
             return _text_result(f"Hello, {answer['content']}!")
 
-        return tasks.start(resolve_caller(ctx).user.name, greet_by_name)
+        return tasks.start((await resolve_caller(ctx)).user.name, greet_by_name)
 
     return confirm_delete, multi_input, test_tool_with_task
 

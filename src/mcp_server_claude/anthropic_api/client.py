@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
+from opentelemetry import trace
 
 from mcp_server_claude import pricing
 from mcp_server_claude.anthropic_api import error_classification, response_headers, token_estimate
@@ -64,7 +66,7 @@ class TokenCount:
 
 
 class ClaudeClient:
-    """The client of the Messages API. Importing the SDK takes about a second, so `get_client` does it on a thread.
+    """The client of the Messages API. Importing the SDK takes about half a second, so `get_client` does it on a thread.
 
     `transport` carries the requests in place of sockets, e.g. a recording that is played back.
     """
@@ -73,6 +75,7 @@ class ClaudeClient:
         self.settings = settings
         self._transport = transport
         self._client: AsyncAnthropic | None = None
+        self._client_without_spans: AsyncAnthropic | None = None
         self._setup_error: CallError | None = None
         self._build_lock = anyio.Lock()
         self._thinking_beta_refused = False
@@ -88,6 +91,8 @@ class ClaudeClient:
                 time.
             TemporaryError: The process has no file descriptors left; the next call tries again.
         """
+        if self._client is not None:  # even a free lock is a round of the event loop, and each call comes here twice
+            return self._client
         async with self._build_lock:
             if self._client is None and self._setup_error is None:
                 try:
@@ -161,7 +166,7 @@ class ClaudeClient:
                 raise call_error.with_request_id(message_stream.request_id) from None
             finally:
                 if message_stream.has_started:
-                    self._last_was_regional = message_stream.usage().is_regional
+                    self._last_was_regional = message_stream.has_regional_inference
 
     def read_message(self, message: dict[str, object], message_stream: MessageStream) -> None:
         """Feed a whole message, as a batch has it, into `message_stream`: it is read and checked as a stream is.
@@ -249,7 +254,7 @@ class ClaudeClient:
         Raises:
             CallError: The request failed before the stream began.
         """
-        client = await self.get_client()
+        client = self._without_idle_spans(await self.get_client())
         # The body is built by this package from admitted values; its keys are the API's own.
         fields = cast("dict[str, Any]", self.platform.adapt_body(body))
         while True:
@@ -268,6 +273,19 @@ class ClaudeClient:
                 ):
                     raise call_error from None
                 self._thinking_beta_refused = True
+
+    def _without_idle_spans(self, client: AsyncAnthropic) -> AsyncAnthropic:
+        """The client, or a copy that begins no spans where nothing takes them: it computes twenty attributes for one.
+
+        Without a provider of spans the trace of the caller is passed on all the same, so it must have none. A copy of
+        a platform's client would find its credentials again.
+        """
+        has_provider = not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+        if self.platform.is_cloud or has_provider or trace.get_current_span().get_span_context().is_valid:
+            return client
+        if self._client_without_spans is None:
+            self._client_without_spans = client.with_options(open_telemetry=False)
+        return self._client_without_spans
 
     @property
     def takes_thinking_betas(self) -> bool:
@@ -317,7 +335,7 @@ async def _estimate_tokens(fields: RequestBody) -> TokenCount:
 
 
 def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> tuple[Credential, AsyncAnthropic]:
-    """Import the SDK and the prices, and build the SDK's client; on a thread, since it takes a second.
+    """Import the SDK and the prices, and build the SDK's client; on a thread, since it takes half a second.
 
     Raises:
         ConfigurationError: A key, URL, proxy or certificate file is missing or unusable.
@@ -339,5 +357,8 @@ def _build_client(settings: Settings, transport: AsyncBaseTransport | None) -> t
         if not isinstance(call_error, ConfigurationError):
             raise
         raise call_error from None
+    for resource in ("messages", "models", "files"):  # imported by the SDK where they are first used: on the event loop
+        with suppress(AttributeError):  # of platforms without them
+            getattr(client, resource)
     freeze_imports()
     return credential, client

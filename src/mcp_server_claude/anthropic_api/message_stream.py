@@ -64,7 +64,7 @@ QUERY_FIELDS = ("query", "url", "path", "command")
 class MessageStream:
     """The message of one request so far. It can be read at any moment, also after an error or a cancel.
 
-    `listener` is called with each event and must not wait; `on_start` is called after `message_start`.
+    `listener` is called with each event and must not wait; `on_start` after `message_start`, with the usage.
     `bytes_received()` and `event_count` grow with the stream, and `in_thinking_block` is true while a thinking block is
     open: a watchdog distinguishes silence from a broken stream by these. `container_id` names the container in which
     code ran.
@@ -108,7 +108,7 @@ class MessageStream:
         self.text_chars = 0
         self.headers: Mapping[str, str] = {}
         self.bytes_received: Callable[[], int] = int
-        self.on_start: Callable[[MessageStream], None] | None = None
+        self.on_start: Callable[[MessageStream, Usage], None] | None = None
         self.first_text_at: float | None = None
 
     @property
@@ -259,6 +259,11 @@ class MessageStream:
             request_ids=(self.request_id,) if self.request_id else (),
         )
 
+    @property
+    def has_regional_inference(self) -> bool:
+        """As `Usage.is_regional`, of this one request so far."""
+        return self._inference_geo() not in GLOBAL_INFERENCE
+
     def _inference_geo(self) -> str | None:
         named = self._usage.word("inference_geo")
         return self.region if self.region and named in GLOBAL_INFERENCE else named
@@ -280,9 +285,10 @@ class MessageStream:
                 raise self._malformed_error()
             self._on_block_start(index, cast("dict[str, object]", block))
         self._read_stop_fields(message)
+        usage = self.usage()
         if self.on_start is not None:
-            self.on_start(self)
-        self._listener(MessageStart(usage=self.usage()))
+            self.on_start(self, usage)
+        self._listener(MessageStart(usage=usage))
 
     def _on_message_delta(self, event: dict[str, object]) -> None:
         self._merge_usage(event, is_final=True)

@@ -68,6 +68,7 @@ class StreamUsage:
         self.raw: dict[str, object] = {}
         self.has_invalid_counts = False
         self.has_final_output = False
+        self._counts: TokenCounts | None = None
 
     def merge_event(self, usage: object, *, is_final: bool) -> None:
         """Add the usage of an event. Its values replace the earlier ones; null and 0 input tokens replace nothing, and
@@ -91,10 +92,13 @@ class StreamUsage:
                 fields["output_tokens"] = max(_output_tokens(fields), _output_tokens(self.raw))
         self.has_final_output = self.has_final_output or (is_final and "output_tokens" in fields)
         self.raw |= fields
+        self._counts = None
 
     def counts(self) -> TokenCounts:
         """The counts of the top level."""
-        return _read_counts(self.raw)
+        if self._counts is None:
+            self._counts = _read_counts(self.raw)
+        return self._counts
 
     def word(self, name: str) -> str | None:
         """A field that is a word, such as `service_tier`; None where the API sends none."""

@@ -288,10 +288,12 @@ class ConversationThreads:
         thread_lock = self._thread_locks.setdefault(thread_id, _ThreadLock(anyio.Lock()))
         thread_lock.waiting_calls += 1
         try:
-            if thread_lock.waiting_calls > 1:
+            try:
+                thread_lock.lock.acquire_nowait()  # a round of the event loop less than `acquire`
+            except anyio.WouldBlock:
                 listener(Waiting("waiting for the thread, another call is answering in it"))
-            with prepared.deadline.enforce():
-                await thread_lock.lock.acquire()
+                with prepared.deadline.enforce():
+                    await thread_lock.lock.acquire()
             try:
                 yield
             finally:

@@ -29,8 +29,8 @@ class AnswerBuffer:
     """Receives the events of one stream after another, joins their text, and publishes what is new.
 
     Published text is never withdrawn: it is always the beginning of the final text, and it is in `published` before the
-    listener gets its event. While `buffered`, no text is published or saved before `replace_text` or
-    `publish_buffered_text`, so that it may still be withdrawn.
+    listener gets its event. It holds no lone surrogates. While `buffered`, no text is published or saved before
+    `replace_text` or `publish_buffered_text`, so that it may still be withdrawn.
     """
 
     def __init__(self, listener: Listener, published: TextLog, *, buffered: bool = False) -> None:
@@ -113,13 +113,13 @@ class AnswerBuffer:
 
     def append_text(self, text: str) -> None:
         """Append text of ours, e.g. the list of sources."""
-        self._emit_text(text)
+        self._emit_text(replace_lone_surrogates(text))
 
     def replace_text(self, text: str) -> None:
         """Publish this text in place of the buffered one."""
         self._buffered = False
         self._text = self._published
-        self._emit_text(text)
+        self._emit_text(replace_lone_surrogates(text))
 
     def publish_buffered_text(self) -> None:
         """Publish the buffered text."""
@@ -152,7 +152,9 @@ class AnswerBuffer:
     def _hold_half_surrogate(self, piece: str) -> str:
         """The piece without lone surrogates; half a pair at its end waits for the next piece.
 
-        Deltas may split a pair, and a text that ends with half of one could be neither saved nor sent back.
+        Deltas may split a pair, and a text that ends with half of one could be neither saved nor sent back. The stream
+        joins the halves within a block; a half at the end of its block is dropped here if the answer was cut there, so
+        that the continuation repeats the character.
         """
         text, self._pending_surrogate = split_high_surrogate(self._pending_surrogate + piece)
         return replace_lone_surrogates(text)

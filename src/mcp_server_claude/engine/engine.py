@@ -33,7 +33,7 @@ from mcp_server_claude.engine.output_file_downloads import OutputFiles
 from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown, RateLimitCooldowns
 from mcp_server_claude.engine.request_loop import RequestLoop
 from mcp_server_claude.engine.spending_limit import SpendingLimit
-from mcp_server_claude.engine.stream_watchdog import StreamWatchdog, background_task
+from mcp_server_claude.engine.stream_watchdog import StreamWatchdog
 from mcp_server_claude.engine.thread_repair import ThreadRepair, next_repair
 from mcp_server_claude.engine.usage_accumulator import UsageAccumulator
 from mcp_server_claude.errors import CallError, TemporaryError
@@ -167,16 +167,17 @@ class Engine:
             read_interval_s=min(self._settings.progress_interval_s, MAX_READ_INTERVAL_S) if call.source == "mcp" else 0,
         )
         try:
-            async with self._slot(prepared, listener), background_task(watchdog.run):
-                prepared, loop, outcome = await _run_loop(prepared, context)
-                reason = fallback_model.fallback_reason(outcome)
-                if reason and fallback.model is not None:
-                    listener(Waiting(f"{requested.id} {reason}, asking {fallback.model.id}"))
-                    prepared = prepared.for_model(fallback.model)
-                    context = self._fallback_context(requested, prepared, context)
+            async with self._slot(prepared, listener):
+                with watchdog.running():
                     prepared, loop, outcome = await _run_loop(prepared, context)
-                outcome = await self._with_token_count(outcome, prepared)
-                output = await build_reply.validated_output(prepared.output_schema, loop, outcome, context)
+                    reason = fallback_model.fallback_reason(outcome)
+                    if reason and fallback.model is not None:
+                        listener(Waiting(f"{requested.id} {reason}, asking {fallback.model.id}"))
+                        prepared = prepared.for_model(fallback.model)
+                        context = self._fallback_context(requested, prepared, context)
+                        prepared, loop, outcome = await _run_loop(prepared, context)
+                    outcome = await self._with_token_count(outcome, prepared)
+                    output = await build_reply.validated_output(prepared.output_schema, loop, outcome, context)
             output_files = await self.output_files.record_files(call, outcome.blocks)
             if output_files and outcome.error is None and not buffer.has_text:
                 buffer.append_text(output_file_downloads.NO_TEXT_NOTE)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
-    from mcp_server_claude.call_types import Call
+    from mcp_server_claude.call_types import Call, Usage
     from mcp_server_claude.engine.request_bill import RequestBill
     from mcp_server_claude.engine.spending_limit import ReservationRequest
     from mcp_server_claude.errors import CallError
@@ -193,9 +193,8 @@ class OpenEntry:
         )
         self._started_at = time.monotonic()
 
-    def record_start(self, stream: MessageStream) -> None:
+    def record_start(self, stream: MessageStream, usage: Usage) -> None:
         """Record the exact input tokens once the answer has begun, so that they survive a killed process."""
-        usage = stream.usage()
         known: request_ledger.EntryProgress = {
             "model": usage.model,
             "input_tokens": usage.input_tokens,

@@ -129,4 +129,7 @@ class PreparedCall:
             max_request_bytes=platform.max_request_bytes,
             max_image_bytes=platform.max_image_bytes,
         )
-        await anyio.to_thread.run_sync(files.check_request_limits, body, limits)
+        if files.is_quickly_checked(body):
+            files.check_request_limits(body, limits)
+        else:
+            await anyio.to_thread.run_sync(files.check_request_limits, body, limits)

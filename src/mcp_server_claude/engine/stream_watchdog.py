@@ -6,8 +6,9 @@ lies unread: it is no fault of the stream.
 
 from __future__ import annotations
 
+import asyncio
 import time
-from contextlib import asynccontextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -16,7 +17,7 @@ from mcp_server_claude import number_formatting
 from mcp_server_claude.errors import TemporaryError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Generator
 
     from mcp_server_claude.anthropic_api.message_stream import MessageStream
     from mcp_server_claude.engine.call_deadline import CallDeadline
@@ -26,7 +27,10 @@ MAX_CHECK_INTERVAL_S = 1.0
 
 
 class StreamWatchdog:
-    """Checks the stream that `watch_stream` runs. Its `run` is the only background task of a call."""
+    """Checks the stream that `watch_stream` runs, within the block of `running`.
+
+    By a timer: to start a task for each call and to cancel it would cost more than all of its checks.
+    """
 
     def __init__(self, settings: Settings, deadline: CallDeadline, *, on_tick: Callable[[], None]) -> None:
         self._settings = settings
@@ -38,31 +42,63 @@ class StreamWatchdog:
         # A check that is late by less is that of a busy machine, which reads its streams between two checks.
         self._suspension_s = min(settings.bytes_timeout_s, settings.event_timeout_s) / 2
         self._watched: _WatchedStream | None = None
+        self._due_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._failure: Exception | None = None
 
-    async def run(self) -> None:
-        """Check once a second and call `on_tick`, until cancelled."""
-        while True:
-            due_at = time.monotonic() + self._check_interval_s
-            await anyio.sleep(self._check_interval_s)
-            late_s = time.monotonic() - due_at
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """Check once a second and call `on_tick`, as long as the block runs.
+
+        Raises:
+            Exception: A check or `on_tick` has failed, which is a bug. It ends the stream, and the block.
+        """
+        self._start_timer()
+        try:
+            yield
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+        self._raise_failure()
+
+    def _start_timer(self) -> None:
+        self._due_at = time.monotonic() + self._check_interval_s
+        self._timer = asyncio.get_running_loop().call_later(self._check_interval_s, self._tick)
+
+    def _tick(self) -> None:
+        late_s = time.monotonic() - self._due_at
+        try:
             self._on_tick()
             if self._watched is not None:
                 if late_s > self._suspension_s:
                     self._watched.extend(late_s)
                 self._check(self._watched)
+        except Exception as bug:  # noqa: BLE001 - raised in the task of the call
+            self._failure, self._timer = bug, None
+            if self._watched is not None:
+                self._watched.scope.cancel()
+        else:
+            self._start_timer()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     async def watch_stream(self, stream: MessageStream, receive: Callable[[], Awaitable[None]]) -> None:
         """Run `receive`, which feeds `stream`, and cancel it when the stream stays silent.
 
         Raises:
             TemporaryError: Nothing came for too long, or the call passed its deadline.
+            Exception: As `running`.
         """
+        self._raise_failure()  # no timer runs after one, so that nothing would end a silent stream
         self._watched = watched = _WatchedStream(stream)
         try:
             with watched.scope:
                 await receive()
         finally:
             self._watched = None
+        self._raise_failure()
         if watched.scope.cancelled_caught:
             raise TemporaryError(watched.message, kind=watched.kind, request_id=stream.request_id)
 
@@ -110,18 +146,3 @@ class _WatchedStream:
     def cancel(self, kind: str, message: str) -> None:
         self.kind, self.message = kind, message
         self.scope.cancel()
-
-
-@asynccontextmanager
-async def background_task(task: Callable[[], Coroutine[object, object, None]]) -> AsyncGenerator[None]:
-    """Run `task` until the block ends. An exception of the block is raised as it is, not in a group."""
-    failure: Exception | None = None
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(task)
-        try:
-            yield
-        except Exception as error:  # noqa: BLE001 - raised again below
-            failure = error
-        tasks.cancel_scope.cancel()
-    if failure is not None:
-        raise failure

@@ -14,7 +14,7 @@ from mcp_server_claude.files.attachment_builder import Attachments
 from mcp_server_claude.files.attachment_summary import FileSummary, summarize_files
 from mcp_server_claude.files.helper_processes import RunLimit
 from mcp_server_claude.files.read_glob_grep import glob_files, grep_files, list_directory, read_file
-from mcp_server_claude.files.request_limits import RequestLimits, check_request_limits
+from mcp_server_claude.files.request_limits import RequestLimits, check_request_limits, is_quickly_checked
 from mcp_server_claude.files.roots import FilePolicy, roots_for
 from mcp_server_claude.files.url_references import named_file_ids
 
@@ -28,6 +28,7 @@ __all__ = [
     "check_request_limits",
     "glob_files",
     "grep_files",
+    "is_quickly_checked",
     "list_directory",
     "named_file_ids",
     "read_file",

@@ -1,7 +1,7 @@
 """Progress notifications as bytes, written to the connection of the request without a model of the SDK for each.
 
 A notification of the SDK is validated, dumped and passed from task to task, which costs ten times as much as its bytes
-(benchmarks/, row "200 streams"). The first one of each call goes that way, because it begins the response over HTTP.
+(benchmarks/, row "200 streams"). Over HTTP the first one of each call goes that way, because it begins the response.
 Its frame has the same content in both protocol eras (modelcontextprotocol.io, "Progress", 2025-11-25 and 2026-07-28).
 """
 
@@ -45,16 +45,18 @@ class FrameWriter(Protocol):
 
 
 class ProgressFrames:
-    """The notifications of one request: the first through the SDK, the others as bytes."""
+    """The notifications of one request as bytes, but the first through the SDK unless the response `has_begun`."""
 
-    def __init__(self, send_through_sdk: SendProgress, writer: FrameWriter, token: str | int) -> None:
+    def __init__(
+        self, send_through_sdk: SendProgress, writer: FrameWriter, token: str | int, *, has_begun: bool = False
+    ) -> None:
         self._send_through_sdk = send_through_sdk
         self._writer = writer
         self._head = (
             b'{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%b,"progress":'
             % json.dumps(token).encode()
         )
-        self._has_begun = False
+        self._has_begun = has_begun
 
     @property
     def bytes_taken(self) -> int:

@@ -32,7 +32,6 @@ from mcp_server_claude.call_types import (
     Waiting,
 )
 from mcp_server_claude.delivery_clock import DeliverySignal
-from mcp_server_claude.lone_surrogates import replace_lone_surrogates, split_high_surrogate
 from mcp_server_claude.server.progress_frames import ProgressFrames
 
 if TYPE_CHECKING:
@@ -89,14 +88,17 @@ async def progress_reporter(
         except Exception as error:  # noqa: BLE001 - raised again below: a task group would wrap it in a group
             failure = error
         running.finish_reporting()
-        await running.wait_until_sent()
-        tasks.cancel_scope.cancel()
+        if not await running.wait_until_sent():
+            tasks.cancel_scope.cancel()
     if failure is not None:
         raise failure
 
 
 class ProgressReporter:
-    """Takes events without ever waiting (`queue_event`), and sends them at its own pace (`send_until_finished`)."""
+    """Takes events without ever waiting (`queue_event`), and sends them at its own pace (`send_until_finished`).
+
+    Their text holds no lone surrogates: `AnswerBuffer` publishes none.
+    """
 
     def __init__(self, send_progress: SendProgress, style: ProgressStyle, *, interval: float, heartbeat: float) -> None:
         self._send_progress = send_progress
@@ -110,7 +112,7 @@ class ProgressReporter:
         self._stage = ""
         self._client_gone = False
         self._update = DeliverySignal()
-        self._ended = anyio.Event()
+        self._end = DeliverySignal()
 
     def begin_stage(self, stage: str) -> None:
         """Set what the status line says until the first event."""
@@ -138,14 +140,18 @@ class ProgressReporter:
         """Nothing more will come: send what is pending and end."""
         self._update.close()
 
-    async def wait_until_sent(self) -> None:
-        """Wait until all is sent, or the client has taken nothing for `DRAIN_TIMEOUT_S`, of this request or another."""
+    async def wait_until_sent(self) -> bool:
+        """Wait until all is sent.
+
+        Returns:
+            False if the client has taken nothing for `DRAIN_TIMEOUT_S`, of this request or another.
+        """
         idle = 0
-        while idle < DRAIN_CHECKS and not self._ended.is_set():
+        while idle < DRAIN_CHECKS and not self._end.is_closed:
             before = self._last_progress, self._bytes_taken()
-            with anyio.move_on_after(DRAIN_TIMEOUT_S / DRAIN_CHECKS):
-                await self._ended.wait()
+            await self._end.wait(DRAIN_TIMEOUT_S / DRAIN_CHECKS)
             idle = idle + 1 if (self._last_progress, self._bytes_taken()) == before else 0
+        return self._end.is_closed
 
     def _bytes_taken(self) -> int:
         """The bytes that the connection has taken, where that is known: its client may read what others sent first."""
@@ -156,7 +162,7 @@ class ProgressReporter:
         try:
             await self._send_loop()
         finally:
-            self._ended.set()
+            self._end.close()
 
     async def _send_loop(self) -> None:
         if self._status_line is None:
@@ -188,12 +194,8 @@ class ProgressReporter:
             while last and self._status_line.names_earlier_tool:
                 await self._send_line(self._status_line)
             return True
-        if not last:
-            text, half = split_high_surrogate(text)
-            self._pending = [half] if half else []  # its other half is still to come
         if not text and not last:
             await self._send_notification(None)
-        text = replace_lone_surrogates(text)
         for start in range(0, len(text), MAX_MESSAGE_CHARS):
             await self._send_notification(text[start : start + MAX_MESSAGE_CHARS])
         return bool(text)
@@ -262,7 +264,7 @@ class StatusLine:
         """Take in answer text."""
         if text:
             self._chars += len(text)
-            words = self._last_words + replace_lone_surrogates(text)[-2 * MAX_STATUS_LINE_CHARS :]
+            words = self._last_words + text[-2 * MAX_STATUS_LINE_CHARS :]
             # A trailing space stays, so that the next piece is not glued to the last word.
             trailing = " " if words[-1].isspace() else ""
             self._last_words = (" ".join(words.split()) + trailing)[-MAX_STATUS_LINE_CHARS:]

@@ -58,6 +58,11 @@ class UserResourcesListChanged(ResourcesListChanged):
 class UserSubscriptionBus(InMemorySubscriptionBus):
     """The events for the streams of 2026-07-28. A change of a user's list goes to the streams of that user alone."""
 
+    @property
+    def has_streams(self) -> bool:
+        """True if a client listens."""
+        return bool(self._listeners)
+
     def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
         """Add the stream of the request that is being answered. Returns a function that removes it."""
         user = current_request().user.name
@@ -137,6 +142,10 @@ class ConnectionSubscriptions:
             return any(each.matches(address) is not None for each in self.resources.list_templates())
         return False
 
+    def has_reader_of(self, event: ResourceEvent) -> bool:
+        """True if a connection may have subscribed to a change."""
+        return bool(self._addresses if isinstance(event, ResourceChange) else self._list_readers)
+
     async def notify_subscribers(self, address: str) -> None:
         """Notify the connections that have subscribed to an address. One that does not read loses its subscriptions."""
         for connection in [each for each, addresses in self._addresses.items() if address in addresses]:
@@ -177,6 +186,8 @@ async def publish_updates(
     updates, queue = anyio.create_memory_object_stream["ResourceEvent"](MAX_PENDING_UPDATES)
 
     def queue_update(event: ResourceEvent) -> None:
+        if not bus.has_streams and not subscriptions.has_reader_of(event):
+            return  # each call has three changes
         try:
             updates.send_nowait(event)
         except anyio.WouldBlock:

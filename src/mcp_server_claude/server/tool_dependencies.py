@@ -5,11 +5,12 @@ The SDK passes nothing to a static resource; such a one calls `open_current_requ
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any, TypeAlias, cast
 
+import anyio
 from mcp.server.mcpserver import Context, Resolve
 
 from mcp_server_claude.calls.ask_request import CallOrigin
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.server.progress_frames import SendProgress
     from mcp_server_claude.server.progress_notifications import ProgressStyle
 
+OPENING_NOTE = "loading"
+"""The first status of a call that comes before the services are open."""
 PROGRESS_KEY = "mcp-server-claude/progress"
 """In a request's `_meta`: the progress style of that call, `text` or `status`."""
 TASKS_EXTENSION = "io.modelcontextprotocol/tasks"
@@ -118,16 +121,22 @@ def user_for_request(request: object) -> User:
 
 
 async def resolve_services(ctx: Context[ServiceAccess]) -> ServiceAccess:
-    """The services of the running server, opened."""
-    return await ctx.request_context.lifespan_context.open()
+    """The services of the running server, opened. A call that has to wait for that reports progress at once."""
+    services = ctx.request_context.lifespan_context
+    if not services.are_open:
+        caller = await resolve_caller(ctx)
+        with suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):  # what ends the call is decided elsewhere
+            # Below the first number of the call's own reporter: progress has to increase.
+            await caller.send_progress(0, OPENING_NOTE if caller.style == "status" else None)
+    return await services.open()
 
 
-def resolve_user(ctx: Context[ServiceAccess]) -> User:
-    """The user who calls."""
+async def resolve_user(ctx: Context[ServiceAccess]) -> User:
+    """The user who calls. As all of these it is asynchronous: the SDK runs others on a thread, which costs more."""
     return user_for_request(ctx.request_context.request)
 
 
-def resolve_caller(ctx: Context[ServiceAccess]) -> Caller:
+async def resolve_caller(ctx: Context[ServiceAccess]) -> Caller:
     """The client of this request, by the name it gave, and the progress style that suits it."""
     request = ctx.request_context
     client, traits = client_of_request(request)
@@ -178,7 +187,7 @@ def _progress_sender(ctx: Context[ServiceAccess], meta: Mapping[str, object]) ->
     writer = state or current_stdout()
     if writer is None or not isinstance(token, str | int):
         return send_through_sdk
-    return ProgressFrames(send_through_sdk, writer, token)
+    return ProgressFrames(send_through_sdk, writer, token, has_begun=state is None)
 
 
 def _trace_id_from(traceparent: object) -> str:

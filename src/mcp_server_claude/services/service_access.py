@@ -56,6 +56,11 @@ class ServiceAccess(ABC):
         return self
 
     @property
+    def are_open(self) -> bool:
+        """True once `open` does not wait."""
+        return self._is_open.is_set()
+
+    @property
     def calls(self) -> CallRegistry:
         """The running calls, and the journal of all."""
         self._check_settings()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from queue import SimpleQueue
+from threading import Lock
 from typing import TYPE_CHECKING, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 from mcp_server_claude.store.connection_worker import MAX_BATCH_OPERATIONS, ConnectionWorker
@@ -53,6 +54,10 @@ class Store:
         self._write_error = ""
         self._latest_error, self._error_count = "", 0
         self._logged_messages: set[str] = set()
+        self._posted: list[Operation] = []
+        self._posted_lock = Lock()
+        self._is_closing = False
+        self._posting_loop: asyncio.AbstractEventLoop | None = None
         self._writer = ConnectionWorker(
             "store-writer", backend.connect_writer, self._record_results, locks_rows=backend.is_shared
         )
@@ -214,11 +219,35 @@ class Store:
         logged once.
 
         While the database cannot be reached or written, the operation waits in memory and runs afterwards.
+
+        Those that a task posts one after the other, and what it then awaits, run in one transaction: they are handed to
+        the writer together, with the next operation or in the next iteration of the event loop.
         """
+        posted = Operation(lambda tx: operation(tx, *args, **kwargs), survives_outage=True)
         try:
-            self._writer.submit(Operation(lambda tx: operation(tx, *args, **kwargs), survives_outage=True))
-        except StoreError as error:
-            self._log_lost_write(error)
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # on a thread
+            loop = None
+        if loop is None or self._is_closing:
+            self._submit_posted(posted)
+            return
+        with self._posted_lock:
+            self._posted.append(posted)
+            if self._posting_loop is loop:
+                return
+            self._posting_loop = loop
+        loop.call_soon(self._submit_posted)
+
+    def _submit_posted(self, *further: Operation) -> None:
+        """Hand the operations that wait for that to the writer, in their order."""
+        with self._posted_lock:
+            for operation in (*self._posted, *further):
+                try:
+                    self._writer.submit(operation)
+                except StoreError as error:
+                    self._log_lost_write(error)
+            self._posted.clear()
+            self._posting_loop = None
 
     async def close(self) -> None:
         """Finish the queue and close the files, in a few milliseconds and at most 2 s. Later writes are refused.
@@ -241,6 +270,8 @@ class Store:
         self.locks.release()
 
     def _begin_shutdown(self) -> None:
+        self._is_closing = True
+        self._submit_posted()
         for worker in self._workers:
             worker.begin_shutdown()
 
@@ -252,6 +283,8 @@ class Store:
         survives_outage: bool = False,
         runs_alone: bool = True,
     ) -> T:
+        if self._posted:
+            self._submit_posted()
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         worker.submit(Operation(function, future, survives_outage, runs_alone))
         return cast("T", await future)

@@ -82,6 +82,24 @@ def run_alone(connection: DatabaseConnection, operation: Operation) -> Operation
     return result
 
 
+def run_without_savepoints(connection: DatabaseConnection, operations: list[Operation]) -> list[OperationResult] | None:
+    """Run operations in the transaction itself. Two statements less for each, and one rarely fails.
+
+    Returns None if one has failed. Then a new transaction has begun, in which all of them have to run again.
+
+    Raises:
+        Exception: As `run_in_savepoint`.
+    """
+    try:
+        return [OperationResult(operation, operation.function(connection.transaction)) for operation in operations]
+    except BaseException as error:  # it will fail again in its savepoint, and is delivered to its caller then
+        if _loses_transaction(connection, error):
+            raise
+    connection.execute("rollback")
+    connection.execute(connection.begin)
+    return None
+
+
 def run_in_savepoint(connection: DatabaseConnection, operation: Operation) -> OperationResult:
     """Run an operation in a savepoint.
 
@@ -94,16 +112,20 @@ def run_in_savepoint(connection: DatabaseConnection, operation: Operation) -> Op
     try:
         result = OperationResult(operation, operation.function(connection.transaction))
     except BaseException as error:  # delivered to the caller; the thread must continue
-        if isinstance(error, connection.errors) and (
-            not connection.in_transaction()
-            or connection.is_conflict(error)
-            or connection.to_store_error(error).kind in BACKLOG_KINDS
-        ):
+        if _loses_transaction(connection, error):
             raise
         connection.execute("rollback to operation")
         result = OperationResult(operation, error=_deliverable_error(connection, error))
     connection.execute("release operation")
     return result
+
+
+def _loses_transaction(connection: DatabaseConnection, error: BaseException) -> bool:
+    return isinstance(error, connection.errors) and (
+        not connection.in_transaction()
+        or connection.is_conflict(error)
+        or connection.to_store_error(error).kind in BACKLOG_KINDS
+    )
 
 
 def _deliverable_error(connection: DatabaseConnection, error: BaseException) -> BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING
@@ -96,7 +97,7 @@ class _FilesInUse:
 def _identify_file(path: Path) -> tuple[int, int] | None:
     """Return device and inode of the file of that name, or None if there is none."""
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - twice as fast, and asked after each transaction
     except OSError:
         return None
     return status.st_dev, status.st_ino

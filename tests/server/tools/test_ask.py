@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from mcp_server_claude import pricing
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
 from mcp_server_claude.server.progress_notifications import MAX_STATUS_LINE_CHARS
+from mcp_server_claude.server.tool_dependencies import OPENING_NOTE
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.mcp_session import (
     ALL_TRANSPORTS,
@@ -204,7 +205,8 @@ async def test_claude_code_gets_status_lines_by_default(mode: ProtocolMode, api:
     updates: list[ProgressUpdate] = []
     async with connect("memory", mode, tmp_path / "d", client_name="claude-code", base_url=api.url) as session:
         result = await session.ask("What is tea?", updates=updates)
-    assert updates[0].message == "loading the client of the API · 0.0 s"
+    lines = [each.message for each in updates if each.message != OPENING_NOTE]
+    assert lines[0] == "loading the client of the API · 0.0 s"
     assert text_blocks(result)[0] not in lossless(updates)
 
 
