@@ -77,7 +77,7 @@ class Settings(HttpSettings):
     preload: bool = Field(
         default=False,
         description="Over stdio: import the SDK at the start instead of at the first call. The first call then starts "
-        "a second sooner, and the idle server takes 50 MB more memory.",
+        "half a second sooner, and the idle server takes 25 MB more memory.",
     )
     model: str = Field(
         default="sonnet",

@@ -106,7 +106,7 @@ def run_with_services(work: Callable[[Services], Awaitable[T]]) -> T:
         KeyboardInterrupt: Ctrl-C.
     """
     stderr_logging.log_only_bugs()
-    gc.disable()  # imports make half a million objects and no garbage
+    gc.disable()  # imports make 200,000 objects and no garbage
     return anyio.run(_with_services, work)
 
 
