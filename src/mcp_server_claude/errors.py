@@ -125,9 +125,9 @@ class ConfigurationError(CallError):
 
 
 def internal_error(call_id: str) -> ConfigurationError:
-    """The error that a client gets for a bug; the traceback belongs in the log."""
+    """The error for a bug; the traceback belongs in the log, which is standard error at the shell."""
     return ConfigurationError(
-        f"A bug in this server ended the call {call_id}. The server's log has the details.", kind="internal"
+        f"A bug in mcp-server-claude ended the call {call_id}. Its log has the details.", kind="internal"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -126,6 +127,28 @@ async def test_batches_are_listed_from_a_time_on_over_all_pages(
             each.id for each in reversed(created)
         ]
         assert await message_batches.list_batches(claude, created[-1].created_at + 60) == []
+
+
+@pytest.mark.parametrize("offset_s", [-3600.0, 3600.0])
+async def test_batches_are_listed_by_this_machines_clock_where_the_apis_differs(offset_s: float) -> None:
+    began = time.time()
+    async with (
+        Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), batch_clock_offset_s=offset_s) as simulator,
+        client_of(simulator.url) as claude,
+    ):
+        created = await message_batches.create_batch(claude, [request("a")])
+        assert abs(created.created_at - time.time()) > 1800
+        # A minute to spare: a date has whole seconds.
+        (listed,) = await message_batches.list_batches(claude, began - 60, time.time() + 60)
+        assert listed.id == created.id
+        assert await message_batches.list_batches(claude, 0, began - 7200) == []
+
+
+async def test_a_batch_without_a_time_is_listed_whatever_the_time() -> None:
+    body = json.dumps({"data": [CREATED | {"created_at": None}, CREATED], "has_more": False}).encode()
+    async with cloud_upstream(CannedResponse("/batches", body, JSON)) as upstream, client_of(upstream.url) as claude:
+        listed = await message_batches.list_batches(claude, time.time())
+    assert [each.created_at for each in listed] == [0.0]
 
 
 @pytest.mark.parametrize(("status", "none_there"), [(400, True), (413, True), (429, True), (529, True), (500, False)])

@@ -291,7 +291,7 @@ async def test_a_bug_is_reported_with_its_traceback_and_without_the_key(ask: She
     assert done.returncode == 78
     assert done.stdout == b""
     stderr = done.stderr.decode()
-    assert "A bug in this server ended the call c_" in stderr
+    assert "A bug in mcp-server-claude ended the call c_" in stderr
     assert "Traceback (most recent call last)" in stderr
     assert "LookupError: no request for" in stderr
     assert FAKE_KEY not in stderr

@@ -26,6 +26,7 @@ from mcp_server_claude.store import (
 from mcp_server_claude.store.budget_reservations import InsufficientBudget, Reservation
 from mcp_server_claude.store.job_items import ClaimedItem
 from mcp_server_claude.store.job_records import JobRecord
+from mcp_server_claude.store.transaction import scalar
 from mcp_server_claude.web.routes.chat import EVENT_ID
 
 if TYPE_CHECKING:
@@ -132,6 +133,15 @@ def test_old_jobs_are_deleted_with_their_items_and_open_ones_stay(tx: Transactio
     job_records.close_job(tx, "j_2", end="complete", now=50.0)
     assert job_records.erase_jobs(tx, math.inf, "ada") == 0
     assert job_records.erase_jobs(tx, math.inf, "local") == 1
+
+
+def test_the_budget_that_a_late_request_writes_for_a_deleted_job_is_deleted_too(tx: Transaction) -> None:
+    create(tx)
+    for scope in ("job:j_1", "job:j_gone", "user:job:j_gone", "total"):
+        budget_reservations.add_spending(tx, [(scope, None)], "2026-11-20", 5)
+    assert job_records.delete_old_jobs(tx, math.inf) == 0
+    scopes = tx.fetch_all(scalar, "select scope from budget order by scope")
+    assert scopes == ["job:j_1", "total", "user:job:j_gone"]
 
 
 @pytest.mark.anyio

@@ -7,11 +7,14 @@ November 2026. No request is repeated here: a batch that was created, though its
 
 from __future__ import annotations
 
+import math
+import time
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast, get_args
 from urllib.parse import quote
 
+from mcp_server_claude.anthropic_api.response_headers import response_time
 from mcp_server_claude.anthropic_api.sse_events import parse_json
 from mcp_server_claude.anthropic_api.stream_usage import as_name, as_object, token_count
 from mcp_server_claude.errors import CallError, RequestError, TemporaryError
@@ -37,6 +40,8 @@ MAX_BATCHES_PER_PAGE = 100
 MAX_LIST_PAGES = 50
 MAX_RESULT_LINE_BYTES = 64 << 20
 """Bytes of the result of one request, more than any model writes."""
+RAW_RESPONSE_HEADERS = {"X-Stainless-Raw-Response": "raw"}
+"""Has the SDK return a response with its headers, as its own `with_raw_response` does."""
 NEVER_CREATED_STATUSES = frozenset({429, 529})
 """Statuses, in addition to those of rejected requests (4xx), after which there is no batch."""
 
@@ -123,8 +128,12 @@ async def cancel_batch(claude: ClaudeClient, batch_id: str) -> UpstreamBatch:
     return _as_batch(await _call_api(claude, client.post(path, cast_to=object, **_options(claude))))
 
 
-async def list_batches(claude: ClaudeClient, since: float) -> list[UpstreamBatch]:
-    """The batches of the workspace that were created since a time in unix seconds, the newest first.
+async def list_batches(claude: ClaudeClient, since: float, until: float = math.inf) -> list[UpstreamBatch]:
+    """The batches of the workspace that were created between two times, the newest first.
+
+    The times are unix seconds of this machine's clock. Where the API's clock differs by the date of its responses, the
+    batches between these times of either clock are listed, since a gateway may have set the date. Batches without a
+    time are listed too.
 
     Raises:
         CallError: The API does not tell.
@@ -133,15 +142,19 @@ async def list_batches(claude: ClaudeClient, since: float) -> list[UpstreamBatch
     found: list[UpstreamBatch] = []
     query: dict[str, object] = {"limit": MAX_BATCHES_PER_PAGE}
     for _ in range(MAX_LIST_PAGES):
-        options = _options(claude)
+        options = _options(claude, RAW_RESPONSE_HEADERS)
         options["options"]["params"] = query
-        page = as_object(await _call_api(claude, client.get(BATCHES_PATH, cast_to=object, **options)))
+        response = cast("Any", await _call_api(claude, client.get(BATCHES_PATH, cast_to=object, **options)))
+        page = as_object(await _call_api(claude, response.parse()))
+        now = time.time()
+        ahead_s = (response_time(response.headers) or now) - now
+        earliest, latest = since + min(ahead_s, 0.0), until + max(ahead_s, 0.0)
         data = page.get("data")
         if not isinstance(data, list):
             raise _protocol_error()
         batches = [_as_batch(each) for each in cast("list[object]", data)]
-        recent = [each for each in batches if each.created_at >= since]
-        found += recent
+        recent = [each for each in batches if each.created_at >= earliest or not each.created_at]
+        found += [each for each in recent if each.created_at <= latest]
         if len(recent) < len(batches) or not batches or page.get("has_more") is not True:
             break
         query = {"limit": MAX_BATCHES_PER_PAGE, "after_id": batches[-1].id}

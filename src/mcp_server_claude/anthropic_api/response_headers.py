@@ -62,6 +62,12 @@ def retry_after_seconds(headers: Mapping[str, str], now: datetime | None = None)
     return min(seconds, MAX_RETRY_AFTER_S) if seconds is not None and seconds > 0 else None
 
 
+def response_time(headers: Mapping[str, str]) -> float | None:
+    """The time of a response by the clock of its sender, in unix seconds (RFC 9110, 6.6.1); None without a date."""
+    date = _http_date(headers.get("date", ""))
+    return None if date is None else date.timestamp()
+
+
 def retry_advice(headers: Mapping[str, str]) -> bool | None:
     """The API's own advice on retrying, which outranks every rule of ours; None without any."""
     return {"true": True, "false": False}.get(headers.get("x-should-retry", "").lower())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from typing import Any, cast
 
 from mcp_server_claude.frozen_dataclass import frozen_dataclass
 
@@ -31,6 +32,12 @@ class SentBatchCall:
         return json.dumps(asdict(self))
 
     @classmethod
-    def from_progress(cls, text: str) -> SentBatchCall:
-        """The fields that `as_progress` wrote."""
-        return cls(**json.loads(text))
+    def from_progress(cls, text: str) -> SentBatchCall | None:
+        """The fields that `as_progress` wrote; None where the text is damaged."""
+        try:
+            values: dict[str, object] = json.loads(text)
+            sent = cls(**cast("dict[str, Any]", values))
+        except (ValueError, TypeError):
+            return None
+        has_types = isinstance(sent.call_id, str) and isinstance(sent.entry_id, str)  # pyright: ignore[reportUnnecessaryIsInstance] - parsed
+        return sent if has_types and type(sent.max_tokens) is type(sent.held_micros) is int else None

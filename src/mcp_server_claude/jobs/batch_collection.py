@@ -8,17 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.anthropic_api import message_batches as batches_api
-from mcp_server_claude.engine.sent_batch_call import SentBatchCall
-from mcp_server_claude.errors import RequestError, TemporaryError
+from mcp_server_claude.errors import CallError, RequestError, TemporaryError
 from mcp_server_claude.jobs import item_outcomes
-from mcp_server_claude.jobs.batch_items import postpone_batch
+from mcp_server_claude.jobs.batch_items import postpone_batch, sent_call_of
 from mcp_server_claude.store import message_batches
+from mcp_server_claude.store.transaction import StoreError
 
 if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.message_batches import BatchResult
     from mcp_server_claude.engine.batch_calls import BatchCalls
     from mcp_server_claude.engine.prepared_call import PreparedCall
-    from mcp_server_claude.errors import CallError
     from mcp_server_claude.jobs.batch_items import BatchItems
     from mcp_server_claude.store import Store
     from mcp_server_claude.store.job_items import ClaimedItem
@@ -84,8 +83,15 @@ class BatchCollection:
                 item = await self._items.find_item(batch, result.custom_id)
                 if item is None:
                     continue
-                template = template or await self._template_of(job, item)
-                await self._save_result(job, batch, item, result, template)
+                try:
+                    template = template or await self._template_of(job, item)
+                    await self._save_result(job, batch, item, result, template)
+                except RequestError as error:  # e.g. a schema that this version does not take
+                    await self._items.close_item(job, item, error, batch.submitted_at, may_have_cost=True)
+                except (CallError, StoreError):
+                    raise
+                except Exception as bug:  # noqa: BLE001 - logged there; the other items must go on
+                    await self._items.finish_after_bug(item, bug)
                 if result.error is not None and item_outcomes.stops_job(result.error):
                     stopping = result.error
         await self._items.close_items(job, batch, TemporaryError(LOST_MESSAGE, kind="protocol"), may_have_cost=True)
@@ -98,8 +104,8 @@ class BatchCollection:
     async def _save_result(
         self, job: JobRecord, batch: BatchRecord, item: ClaimedItem, result: BatchResult, template: PreparedCall
     ) -> None:
-        sent = SentBatchCall.from_progress(item.progress)
         call = self._items.call_of_item(job, item)
+        sent = sent_call_of(item, replace(call, max_tokens=template.model.max_tokens_for(call.max_tokens)))
         if result.message is not None:
             answer = await self._calls.read_answer(template, call, sent, result.message, batch.submitted_at)
         else:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from mcp_server_claude.engine.sent_batch_call import SentBatchCall
-from mcp_server_claude.errors import CallError
+from mcp_server_claude.errors import CallError, local_resource_error
 from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.store import job_items, job_records, message_batches
+from mcp_server_claude.store.transaction import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,6 +76,8 @@ class BatchItems:
         """
         try:
             return await self._calls.prepare_call(self._work.call_of_item(job, item), sent)
+        except StoreError:
+            raise
         except CallError as error:
             if item_outcomes.stops_job(error):
                 await self.request_stop(job, str(error))
@@ -82,8 +85,11 @@ class BatchItems:
             if sent is None:
                 await self._store.write(job_items.finish_item, item, item_outcomes.outcome_of_error("", error))
             else:
-                await self._close_item(job, item, error, time.time())
+                await self.close_item(job, item, error, time.time())
             self._on_change(job.id)
+            return None
+        except Exception as bug:  # noqa: BLE001 - logged there; the other items must go on
+            await self.finish_after_bug(item, bug)
             return None
 
     async def find_item(self, batch: BatchRecord, custom_id: str) -> ClaimedItem | None:
@@ -116,7 +122,7 @@ class BatchItems:
         is_cancelled = cancelled or error.kind == "cancelled"
         while items := await self._store.read(message_batches.items_of_batch, batch.id, 0, ITEMS_PER_PAGE):
             for item in items:
-                await self._close_item(
+                await self.close_item(
                     job,
                     item,
                     error,
@@ -130,7 +136,7 @@ class BatchItems:
         """Start nothing more of a job."""
         await self._store.write(job_records.request_job_stop, job.id, job.user, reason)
 
-    async def _close_item(
+    async def close_item(
         self,
         job: JobRecord,
         item: ClaimedItem,
@@ -140,16 +146,47 @@ class BatchItems:
         cancelled: bool = False,
         may_have_cost: bool = False,
     ) -> None:
-        sent = SentBatchCall.from_progress(item.progress)
-        call = replace(self._work.call_of_item(job, item), model=job.model)
+        """Close an item of a batch with an error; see `close_items`."""
+        try:
+            call = replace(self._work.call_of_item(job, item), model=job.model)
+        except Exception as bug:  # noqa: BLE001 - logged there; the other items must go on
+            await self.finish_after_bug(item, bug)
+            return
+        sent = sent_call_of(item, call)
         spent = sent.held_micros if may_have_cost else 0
         answer = self._calls.unanswered_call(call, sent, error, sent_at, cancelled=cancelled, spent_micros=spent)
         await self.write_answer(job, item, sent, answer)
+
+    async def finish_after_bug(self, item: ClaimedItem, bug: Exception) -> None:
+        """Log a bug that ended the work on an item, e.g. on a damaged row, and make it the outcome of the item.
+
+        A ledger entry of the item is closed with those of dead processes.
+
+        Raises:
+            Exception: The bug itself, if it says that memory, files or disk space ran out, which passes.
+        """
+        if local_resource_error(bug) is not None:
+            raise bug
+        _log.error("a bug ended item %s of job %s", item.seq, item.job_id, exc_info=bug)
+        await self._store.write(
+            job_items.finish_item, item, item_outcomes.outcome_of_error(item.call_id, item_outcomes.item_bug_error())
+        )
+        self._on_change(item.job_id)
 
 
 def custom_id_of(item: ClaimedItem) -> str:
     """The id by which the result of an item is known; see `CUSTOM_ID`."""
     return f"{item.job_id}-{item.seq}-{item.fence}"
+
+
+def sent_call_of(item: ClaimedItem, call: Call) -> SentBatchCall:
+    """What was kept of the item's call when it was sent.
+
+    Where that is damaged, its answer is read as that of `call`. Its ledger entry is not known then, and is closed with
+    those of dead processes.
+    """
+    sent = SentBatchCall.from_progress(item.progress)
+    return sent or SentBatchCall(call_id=call.id, entry_id="", max_tokens=call.max_tokens)
 
 
 def poll_delay_s(tries: int) -> float:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from mcp_server_claude.anthropic_api import message_batches as batches_api
 from mcp_server_claude.anthropic_api.message_batches import BatchRequest
 from mcp_server_claude.engine.sent_batch_call import SentBatchCall
-from mcp_server_claude.errors import CallError
+from mcp_server_claude.errors import CallError, TemporaryError
 from mcp_server_claude.frozen_dataclass import frozen_dataclass
 from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.jobs.batch_items import (
@@ -47,14 +47,18 @@ MAX_BATCH_BYTES = 32 << 20
 ITEMS_PER_CLAIM = 100
 SUBMISSION_GRACE_S = 20.0
 """Seconds after a submission of unknown outcome for which a batch may still appear in the list."""
-MAX_CLOCK_SKEW_S = 300.0
-"""Seconds that the clock of this machine may be ahead of the API's."""
+MAX_CLOCK_CHANGE_S = 300.0
+"""Seconds that the clock of this machine may have been set since a submission, against the API's."""
+MAX_TRANSFER_S = 3_600.0
+"""Seconds from the beginning of a submission until the API has created the batch, on a slow connection."""
 CACHE_LIFETIME_S = 3_000.0
 """Seconds after the last look at a batch, which has ended, for which its beginning counts as cached for an hour."""
 MIN_WARM_UP_ITEMS = 3
 """Requests from which it is cheaper to write what they share to the cache for an hour, at twice the price of input."""
 MAX_SUBMISSION_FAILURES = 20
 """Temporary failures of a submission in a row after which its job stops."""
+
+DAMAGED_MESSAGE = "What was kept of it before it was sent is damaged. The same call asks again."
 
 _log = logging.getLogger(__name__)
 
@@ -198,6 +202,9 @@ class BatchSubmission:
         while items := await self._store.read(message_batches.items_of_batch, batch.id, first, ITEMS_PER_PAGE):
             for item in items:
                 sent = SentBatchCall.from_progress(item.progress)
+                if sent is None:
+                    await self._items.close_item(job, item, TemporaryError(DAMAGED_MESSAGE, kind="store"), time.time())
+                    continue
                 call = await self._items.prepare_item(job, item, sent)
                 if call is not None:
                     requests.append(BatchRequest(custom_id=custom_id_of(item), body=call.body))
@@ -265,9 +272,10 @@ class BatchSubmission:
         known = await self._store.read(message_batches.known_upstream_ids)
         now = time.time()
         was_set_back = batch.submitted_at > now  # the clock, so that nobody knows since when to look
-        since = 0.0 if was_set_back else batch.submitted_at - MAX_CLOCK_SKEW_S
+        since = 0.0 if was_set_back else batch.submitted_at - MAX_CLOCK_CHANGE_S
         submitted_at = min(batch.submitted_at, now)
-        listed = await batches_api.list_batches(self._claude, since)
+        until = submitted_at + MAX_TRANSFER_S + MAX_CLOCK_CHANGE_S  # later ones are others', and change nothing
+        listed = await batches_api.list_batches(self._claude, since, until)
         candidates = [each for each in listed if each.requests == batch.requests and each.id not in known]
         for candidate in candidates:
             if candidate.has_results and await self._is_ours(batch, candidate):

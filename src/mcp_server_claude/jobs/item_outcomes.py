@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
-from mcp_server_claude.errors import CallError, ConfigurationError, internal_error
+from mcp_server_claude.errors import CallError, ConfigurationError, TemporaryError, internal_error
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates, without_lone_surrogates
 from mcp_server_claude.store.job_items import ItemOutcome
 
@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 JOB_ERROR_KINDS = frozenset({"budget", "job_budget"})
 """Errors, in addition to those that the operator must fix, that every other item would meet."""
+
+
+def item_bug_error() -> CallError:
+    """The error of an item that met a bug; the log has its traceback."""
+    return TemporaryError("A bug in mcp-server-claude ended it.", kind="internal")
 
 
 def stops_job(error: CallError) -> bool:

@@ -14,6 +14,7 @@ from mcp_server_claude.errors import CallError, TemporaryError, local_resource_e
 from mcp_server_claude.jobs import item_outcomes
 from mcp_server_claude.jobs.batch_items import BatchWork
 from mcp_server_claude.store import StoreError, job_items, job_records
+from mcp_server_claude.store.operations import BACKLOG_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from mcp_server_claude.store.job_records import JobRecord
 
 STORE_RETRY_DELAY_S = 1.0
+MAX_REFUSED_WRITES = 10
+"""Writes of an outcome that fail for a reason which does not pass, until an error takes its place."""
 MAX_TEMPORARY_FAILURES = 20
 """Temporary failures in a row after which a job stops: the API is down, and each item has been tried for minutes."""
 
@@ -118,7 +121,7 @@ class ItemRunner:
             failure = local_resource_error(error)
             if failure is None:
                 _log.exception("a bug ended item %s of job %s", item.seq, item.job_id)
-                failure = TemporaryError("A bug in this server ended it.", kind="internal")
+                failure = item_outcomes.item_bug_error()
             self._store.write_nowait(job_items.finish_item, item, item_outcomes.outcome_of_error("", failure))
         except BaseException:  # the server ends: another process may begin with it at once
             self._store.write_nowait(job_items.release_item, item)
@@ -165,15 +168,25 @@ class ItemRunner:
             deferred.abandon()
 
     async def _commit(self, deferred: DeferredClosings, item: ClaimedItem, outcome: job_items.ItemOutcome) -> None:
-        """Write an outcome. While the database cannot be written it is tried again: the answer has been paid."""
-        while True:
+        """Write an outcome. While the database cannot be written it is tried again: the answer has been paid.
+
+        An outcome that the database does not take, though it can be written, is replaced by an error that says so. If
+        it takes that no more, the item stays with this process: to give it back would pay for another answer.
+        """
+        failures = 0
+        while failures < 2 * MAX_REFUSED_WRITES:
             try:
                 await deferred.commit(partial(_finish, item, outcome))
             except StoreError as error:
                 _log.warning("Item %s of job %s cannot be saved yet: %s", item.seq, item.job_id, error)
+                failures += error.kind not in BACKLOG_KINDS
+                if failures == MAX_REFUSED_WRITES:
+                    unsaved = TemporaryError(f"Its answer could not be saved: {error}", kind="store")
+                    outcome = item_outcomes.outcome_of_error(outcome.call_id, unsaved)
                 await anyio.sleep(STORE_RETRY_DELAY_S)
             else:
                 return
+        _log.error("Item %s of job %s has an outcome that the database does not take", item.seq, item.job_id)
 
     async def _stop_or_retry(self, local: LocalJob, item: ClaimedItem, error: CallError) -> bool:
         """Handle an error that is not the item's own. Returns False if it is.

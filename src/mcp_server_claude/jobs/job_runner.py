@@ -290,7 +290,7 @@ class JobRunner:
             return "", f"The output could not be written: {error}"
         except Exception:  # noqa: BLE001 - logged; it must end neither the server nor the other jobs
             _log.exception("a bug ended the output of job %s", job.id)
-            return "", "The output could not be written: a bug in this server, which its log describes."
+            return "", "The output could not be written: a bug in mcp-server-claude, which its log describes."
 
     def _notify_change(self, job_id: str) -> None:
         self.on_change(job_id)

@@ -48,6 +48,7 @@ class ApiConfig:
     models: ModelList
     one_event_per_write: bool
     batch_duration_s: float | None
+    batch_clock_offset_s: float
     max_count_delay_s: float
     planner: PlannerConfig
 
@@ -62,7 +63,9 @@ class SimulatedApi:
         self.files = FileStore()
         self._config = config
         self._planner = MessagePlanner(config.planner, self.files)
-        self.batches = BatchStore(self._planner, duration_s=config.batch_duration_s)
+        self.batches = BatchStore(
+            self._planner, duration_s=config.batch_duration_s, clock_offset_s=config.batch_clock_offset_s
+        )
         self._request_id_prefix = token_hex(5)
         self._sequence = 0
         self._count_delays = random.Random(0)

@@ -10,6 +10,8 @@ import json
 import time
 from collections import deque
 from dataclasses import dataclass
+from datetime import timedelta
+from email.utils import formatdate
 from secrets import token_hex
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import parse_qs, urlsplit
@@ -55,10 +57,12 @@ class BatchFault:
 class BatchStore:
     """The batches of one API; `duration_s` is the time that one takes, None for as long as `process` is not called."""
 
-    def __init__(self, planner: MessagePlanner, *, duration_s: float | None) -> None:
+    def __init__(self, planner: MessagePlanner, *, duration_s: float | None, clock_offset_s: float = 0.0) -> None:
+        """The clock of the API is `clock_offset_s` ahead of this machine's, or behind it where that is negative."""
         self.item_requests: list[LoggedRequest] = []
         self._planner = planner
         self._duration_s = duration_s
+        self._clock_offset_s = clock_offset_s
         self._batches: dict[str, SimulatedBatch] = {}
         self._deadlines: dict[str, float] = {}
         self._faults: deque[BatchFault] = deque()
@@ -121,7 +125,8 @@ class BatchStore:
         elif operation == "results":
             json_responses.send_file(body, JSONL_HEADERS["content-type"], record, connection)
         else:
-            json_responses.send_json_bytes(body, record, connection)
+            date = formatdate(time.time() + self._clock_offset_s, usegmt=True)
+            json_responses.send_json_bytes(body, record, connection, {"date": date})
 
     def _carry_out(
         self, operation: BatchOperation, batch_id: str, request: HttpRequest, key: str, record: LoggedRequest
@@ -161,6 +166,7 @@ class BatchStore:
             headers=request.headers,
             base_url=f"http://{request.headers.get('host', '')}",
             items=batch_items(body),
+            clock_offset=timedelta(seconds=self._clock_offset_s),
         )
         self._batches[batch.id] = batch
         if self._duration_s is not None:

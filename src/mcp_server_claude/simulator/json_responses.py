@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from mcp_server_claude.simulator import sse_format
@@ -40,16 +41,28 @@ def send_json(payload: Object, record: LoggedRequest, connection: ClientConnecti
     send_json_bytes(sse_format.json_bytes(payload), record, connection)
 
 
-def send_json_bytes(payload: bytes, record: LoggedRequest, connection: ClientConnection) -> None:
+def send_json_bytes(
+    payload: bytes,
+    record: LoggedRequest,
+    connection: ClientConnection,
+    extra_headers: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Send JSON that is encoded already."""
-    send_file(payload, JSON_HEADERS["content-type"], record, connection)
+    send_file(payload, JSON_HEADERS["content-type"], record, connection, extra_headers)
 
 
-def send_file(data: bytes, content_type: str, record: LoggedRequest, connection: ClientConnection) -> None:
+def send_file(
+    data: bytes,
+    content_type: str,
+    record: LoggedRequest,
+    connection: ClientConnection,
+    extra_headers: Mapping[str, str] = MappingProxyType({}),
+) -> None:
     """Send a file."""
     record.status = 200
     record.record_first_byte()
-    connection.send_response(200, response_headers(record) | {"content-type": content_type}, data)
+    headers = response_headers(record) | {"content-type": content_type} | dict(extra_headers)
+    connection.send_response(200, headers, data)
     record.record_end("complete")
 
 

@@ -37,7 +37,10 @@ class SimulatedBatchItem:
 
 @dataclass(slots=True, kw_only=True)
 class SimulatedBatch:
-    """A batch of one account. `headers` are those of the request that created it, and hold for every item."""
+    """A batch of one account. `headers` are those of the request that created it, and hold for every item.
+
+    `clock_offset` is the time that the API's clock is ahead of this machine's.
+    """
 
     id: str
     account: str
@@ -45,11 +48,15 @@ class SimulatedBatch:
     headers: Mapping[str, str]
     base_url: str
     items: list[SimulatedBatchItem]
-    created: datetime = field(default_factory=lambda: datetime.now(UTC))
+    clock_offset: timedelta = timedelta(0)
+    created: datetime = field(init=False)
     status: Literal["in_progress", "canceling", "ended"] = "in_progress"
     cancel_initiated: datetime | None = None
     ended: datetime | None = None
     archived: datetime | None = None
+
+    def __post_init__(self) -> None:
+        self.created = self._now()
 
     def end(self, *, unprocessed: Literal["canceled", "expired"] | None = None) -> None:
         """End the processing; every item without a result gets the status `unprocessed`."""
@@ -57,12 +64,15 @@ class SimulatedBatch:
             if item.result is None and unprocessed is not None:
                 item.result = {"type": unprocessed}
         self.status = "ended"
-        self.ended = datetime.now(UTC)
+        self.ended = self._now()
 
     def cancel(self) -> None:
         """Begin to cancel the batch."""
         self.status = "canceling"
-        self.cancel_initiated = datetime.now(UTC)
+        self.cancel_initiated = self._now()
+
+    def _now(self) -> datetime:
+        return datetime.now(UTC) + self.clock_offset
 
     def to_json(self) -> Object:
         """The batch as every endpoint returns it; the counts move only when the whole batch has ended."""

@@ -52,6 +52,7 @@ class Simulator:
             is a workspace whose default is the United States.
         batch_duration_s: seconds until a batch ends; with 0 the request after the one that created it finds it ended,
             and with None it is in progress until `process_batches()`.
+        batch_clock_offset_s: seconds that the clock of the Batches API is ahead of this machine's.
         max_count_delay_s: the longest time that a count of tokens takes, in seconds; each takes another share of it.
         defaults: a directive's keys and values where a prompt does not say otherwise, e.g. `"think=0 tokens=50"`.
         fault_rate: the share of message requests, from 0 to 1, that meet a fault by chance.
@@ -76,6 +77,7 @@ class Simulator:
         new_account: bool = True,
         inference_geo: str = "global",
         batch_duration_s: float | None = 0.0,
+        batch_clock_offset_s: float = 0.0,
         max_count_delay_s: float = 0.0,
         defaults: str = "",
         fault_rate: float = 0.0,
@@ -95,6 +97,7 @@ class Simulator:
                 models=models,
                 one_event_per_write=one_event_per_write,
                 batch_duration_s=batch_duration_s,
+                batch_clock_offset_s=batch_clock_offset_s,
                 max_count_delay_s=max_count_delay_s,
                 planner=PlannerConfig(
                     models=models,

@@ -249,8 +249,13 @@ def reopen_job(tx: Transaction, job_id: str) -> bool:
 
 
 def delete_old_jobs(tx: Transaction, before: float) -> int:
-    """Delete closed jobs that ended before a time in unix seconds. The ledger is kept. Returns their number."""
-    return _delete_jobs(tx, "state = 'closed' and ended_at < :before", {"before": before})
+    """Delete closed jobs that ended before a time in unix seconds. The ledger is kept. Returns their number.
+
+    Budgets of jobs that are gone are deleted too: a request that ends after its job was deleted may write one anew.
+    """
+    deleted = _delete_jobs(tx, "state = 'closed' and ended_at < :before", {"before": before})
+    tx.execute("delete from budget where scope like 'job:%' and substr(scope, 5) not in (select id from job)")
+    return deleted
 
 
 def delete_unfinished_jobs(tx: Transaction) -> int:

@@ -175,9 +175,13 @@ _CLOSE_OPEN = f"{_CLOSE} state = 'open' returning {daily_rollups.ROLLUP_KEYS}"
 _CLOSE_INTERRUPTED = f"{_CLOSE} \"end\" = 'interrupted'"
 _END = "select coalesce(\"end\", '') as status from entry where id = :id"
 _CLOSE_ORPHANS = f"""
-update entry set state = 'closed', "end" = 'interrupted', estimated = 1, ended_at = :now
+update entry set state = 'closed', "end" = 'interrupted', estimated = 1, ended_at = :now,
+cost_micros = case
+    when cost_micros is null and exists (select 1 from message_batch where message_batch.id = entry.worker)
+    then nullif(held_micros, 0) else cost_micros
+end
 where state = 'open' and not exists (select 1 from process where process.id = entry.worker)
-and not exists (select 1 from message_batch where message_batch.id = entry.worker)
+and not exists (select 1 from message_batch where message_batch.id = entry.worker and state <> 'collected')
 returning {daily_rollups.ROLLUP_KEYS}, coalesce(cost_micros, 0) as spent
 """  # noqa: S608 - constants
 _FAILED_ATTEMPTS = "select id from entry where call_id = :call_id and \"end\" in ('failed', 'interrupted')"
@@ -292,7 +296,8 @@ def close_orphaned_entries(tx: Transaction, now: float, *, spends_reservations: 
     """Close the open entries of processes that are not registered, and settle their budgets. Returns their ids.
 
     They keep what was recorded of them, are marked as estimated, and spend what was recorded as their cost, with
-    `spends_reservations` at least what was reserved for them.
+    `spends_reservations` at least what was reserved for them. So are entries of batches whose results are saved, except
+    those of damaged items, with what was reserved for them as their cost: they may have been answered.
     """
     closed = tx.fetch_all(_closed_row, _CLOSE_ORPHANS, {"now": now})
     changes: list[SharedRowChange] = []

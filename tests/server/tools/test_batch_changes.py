@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import anyio
 import pytest
 
-from mcp_server_claude.jobs import batch_items, job_runner
+from mcp_server_claude.jobs import batch_items, batch_submission, job_runner
 from mcp_server_claude.simulator import Pace, Simulator, directive
 from support.mcp_session import McpSession, connect
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.anyio
 PATIENCE_S = 600.0
 """Seconds after which a test that hangs fails; how busy the machine is proves nothing."""
+BATCHES_PATH = "/v1/messages/batches"
 MODEL = "claude-sonnet-4-6"
 SCHEMA = {"type": "object", "properties": {"colour": {"type": "string"}}, "required": ["colour"]}
 
@@ -112,8 +113,46 @@ async def test_a_clock_that_is_set_back_neither_delays_the_results_nor_sends_the
         assert len(sent_batches(api)) == len(api.batch_items) == 1
 
 
+async def test_a_lost_batch_is_found_where_the_apis_clock_is_an_hour_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_submission, "SUBMISSION_GRACE_S", 0.0)
+    pace = Pace(ttft_s=0, tokens_per_s=0)
+    async with Simulator(pace=pace, batch_duration_s=None, batch_clock_offset_s=-3600.0) as api:
+        api.fail_batch_requests("create")
+        async with connect("memory", "auto", tmp_path / "data", base_url=api.url) as desk:
+            job = await start_job(desk, {"prompt": f"A colour? {directive(text='Red.')}"})
+            await until(lambda: sum((each.method, each.path) == ("GET", BATCHES_PATH) for each in api.requests) > 2)
+            api.process_batches()
+            answered = await desk.client.call_tool("claude_jobs", {"id": job, "wait": 3600})
+        assert first_text(answered).startswith("Red.")
+        assert len(sent_batches(api)) == len(api.batch_items) == 1
+
+
+async def test_a_batch_that_was_not_created_is_sent_again_whatever_others_send_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(batch_submission, "SUBMISSION_GRACE_S", 0.0)
+    data_dir = tmp_path / "data"
+    async with Simulator(pace=Pace(ttft_s=0, tokens_per_s=0), batch_duration_s=None) as api:
+        api.fail_batch_requests("create", status=500)
+        async with connect("memory", "auto", data_dir, base_url=api.url) as desk:
+            job = await start_job(desk, {"prompt": f"A colour? {directive(text='Red.')}"})
+            await until(lambda: batches_in(data_dir, "submitting") and sent_batches(api))
+        with closing(sqlite3.connect(data_dir / "store.db")) as connection, connection:
+            connection.execute("update message_batch set submitted_at = submitted_at - 7200, next_poll_at = 0")
+        async with connect("memory", "auto", tmp_path / "others", base_url=api.url) as others:
+            await start_job(others, {"prompt": f"Another? {directive(text='Blue.')}"})
+            await until(lambda: batches_in(tmp_path / "others", "submitted"))
+        async with connect("memory", "auto", data_dir, base_url=api.url) as desk:
+            await until(lambda: batches_in(data_dir, "submitted"))
+            api.process_batches()
+            answered = await desk.client.call_tool("claude_jobs", {"id": job, "wait": 3600})
+        assert first_text(answered).startswith("Red.")
+
+
 def sent_batches(api: Simulator) -> list[LoggedRequest]:
-    return [each for each in api.requests if (each.method, each.path) == ("POST", "/v1/messages/batches")]
+    return [each for each in api.requests if (each.method, each.path) == ("POST", BATCHES_PATH)]
 
 
 async def start_job(desk: McpSession, arguments: dict[str, object]) -> str:

@@ -316,8 +316,8 @@ async def test_an_output_that_could_not_be_written_is_not_named_as_the_place_of_
     directory.mkdir()
 
     async def remove_directory(progress: float, total: float | None, message: str | None) -> None:
-        del progress, total, message
-        if directory.exists():
+        del progress, message
+        if total is not None and directory.exists():  # the job has begun
             directory.rmdir()
 
     arguments = {"prompt": "Name it: {item}", "items": [f"tea {directive(ttft=0.3)}"], "output": "out/a.jsonl"}

@@ -6,7 +6,7 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from mcp_server_claude.store import process_locks, request_ledger
@@ -37,6 +37,8 @@ orphaned = st.tuples(st.just("orphan"))
 
 @settings(deadline=None)
 @given(st.lists(opened | recorded | closed | orphaned, max_size=40))
+@example([("open", "c_1", 0, "ada"), ("close", 0, "failed", 5, 100.0), ("open", "c_1", 0, "ada")])  # it was retried
+@example([("open", "c_1", 0, "ada"), ("orphan",), ("close", 0, "complete", 5, 100.0)])  # its process was not dead
 def test_the_sums_follow_every_change_of_a_request(
     steps: list[
         tuple[str, str, int, str]
