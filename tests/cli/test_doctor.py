@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from mcp_server_claude.anthropic_api.models.model_list_cache import bundled_cata
 from mcp_server_claude.cli import doctor
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.simulator import Pace, Simulator
-from mcp_server_claude.store import Store, request_ledger
+from mcp_server_claude.store import Store, clock_jumps, request_ledger
 from support.mcp_session import ledger_rows
 from support.server_command import server_command
 from support.simulator_requests import message_requests
@@ -69,6 +70,17 @@ def line(printed: str, name: str) -> str:
     lines = printed.splitlines()
     at = next(number for number, each in enumerate(lines) if each[2:].startswith(name))
     return "\n".join(lines[at : at + 2])
+
+
+@pytest.mark.anyio
+async def test_as_many_models_are_counted_as_the_list_of_models_has(visit: Visit) -> None:
+    async with Simulator(pace=FULL_SPEED, key=KEY) as simulator:
+        variables = {"MCP_CLAUDE_API_KEY": KEY, "MCP_CLAUDE_BASE_URL": simulator.url, "MCP_CLAUDE_MODELS_WAIT_S": "60"}
+        _, printed = await visit(**variables)
+        command = server_command("models", "--json")
+        listed = await anyio.run_process(command, env=visit.environment(**variables))
+    models = json.loads(listed.stdout)
+    assert f"listed {len(models)} models in" in line(printed, "API")
 
 
 @pytest.mark.anyio
@@ -305,6 +317,19 @@ def test_a_package_of_another_major_version_fails() -> None:
     assert doctor.PinnedPackage("mcp", "2", "0").is_satisfied
     assert not doctor.PinnedPackage("mcp", "1", "9").is_satisfied
     assert not doctor.PinnedPackage("mcp", "2", "9999").is_satisfied
+
+
+@pytest.mark.anyio
+async def test_a_clock_that_went_forward_at_once_is_a_warning_while_nothing_is_deleted_by_it(tmp_path: Path) -> None:
+    store = Store.open(tmp_path)
+    entry = request_ledger.LedgerEntry(id="r", call_id="c", worker="w", started_at=1_700_000_000.0)
+    await store.write(request_ledger.open_entry, entry)
+    await store.write(clock_jumps.trusted_time, store.locks, 86_400.0)
+    await store.close()
+    finding = await doctor.check_ledger(Settings(data_dir=tmp_path))
+    assert finding.ok is None
+    assert "the clock went forward from 2023-11-14 at once" in finding.text
+    assert finding.hint.startswith("Set the clock")
 
 
 @pytest.mark.anyio

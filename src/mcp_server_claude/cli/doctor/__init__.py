@@ -37,7 +37,7 @@ from mcp_server_claude.errors import ConfigurationError, RequestError
 from mcp_server_claude.redaction import redact
 from mcp_server_claude.settings import Settings
 from mcp_server_claude.settings_sources import APP_NAME, config_file
-from mcp_server_claude.store import Store, StoreError, request_ledger
+from mcp_server_claude.store import Store, StoreError, clock_jumps, request_ledger
 from mcp_server_claude.store.usage import daily_rollups
 
 if TYPE_CHECKING:
@@ -168,6 +168,7 @@ async def check_ledger(settings: Settings) -> Finding:
         if differing:
             await store.write(daily_rollups.rebuild_rollups)
         server = await check_postgres(store) if settings.store_url else None
+        before_jump = await store.read(clock_jumps.time_before_jump, time.time())
     except StoreError as error:
         hint = "Check MCP_CLAUDE_DATABASE_URL and the server." if settings.store_url else MOVE_FILE_AWAY
         return Finding(name="ledger", ok=False, text=str(error), hint=hint)
@@ -179,6 +180,10 @@ async def check_ledger(settings: Settings) -> Finding:
     text = f"{store.location}, {number_formatting.format_count(whole.requests, 'request')} in the last 24 hours"
     if differing:
         text += f"; the daily totals of {', '.join(differing)} did not match and were recalculated"
+    if before_jump is not None:
+        text += f"; the clock went forward from {datetime.fromtimestamp(before_jump, UTC):%Y-%m-%d} at once"
+        hint = "Set the clock if it is wrong: what has expired by it is deleted three days after that."
+        return Finding(name="ledger", ok=None, text=f"{text}.", hint=hint)
     if server is not None:
         return replace(server, text=f"{text}; {server.text}")
     return await anyio.to_thread.run_sync(_check_ledger_directory, directory, text)
