@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -105,6 +106,32 @@ def test_without_a_client_all_clients_are_listed_and_the_name_of_the_key_is_expl
         assert f"{name}\n" in printed
     assert "claude mcp add claude -e 'MCP_CLAUDE_API_KEY=<your Anthropic API key>' -- " in printed
     assert client_config.KEY_VARIABLE_NOTE in printed
+
+
+@each_client
+def test_a_server_with_a_key_in_the_keyring_is_configured_by_the_name_of_the_key(client: Client) -> None:
+    configuration = client_config.client_configuration(client, ["/x"], "work")
+    text = client_config.format_configuration(client, configuration)
+    assert loaded(client, text) == configuration
+    assert "MCP_CLAUDE_API_KEY" not in text
+    assert cast("dict[str, str]", entry_of(configuration)["env"])["MCP_CLAUDE_KEYRING"] == "work"
+    snippets = client_config.config_snippets(client, ["/x"], "work")
+    assert all("MCP_CLAUDE_KEYRING" in each.text for each in snippets)
+    assert not any("MCP_CLAUDE_API_KEY" in each.text + each.location for each in snippets)
+
+
+@pytest.mark.parametrize("client", ["codex", "vscode"])
+def test_the_keyring_of_the_shell_is_written_into_a_file_that_had_a_key(client: Client, tmp_path: Path) -> None:
+    environ = {**os.environ, "HOME": str(tmp_path), "CODEX_HOME": str(tmp_path), "MCP_CLAUDE_DATA_DIR": str(tmp_path)}
+    path = config_path(client, home=tmp_path, directory=tmp_path, environ=environ)
+    write_config(client, path, client_config.client_configuration(client, ["/x"]))
+    command = server_command("config", client, "--write")
+    environ |= {"MCP_CLAUDE_KEYRING": "work", "MCP_CLAUDE_API_KEY": ""}
+    done = subprocess.run(command, check=True, capture_output=True, encoding="utf-8", env=environ, cwd=tmp_path)
+    assert "It takes the key work from the keyring of the system." in done.stdout
+    assert "Set in this shell: MCP_CLAUDE_DATA_DIR. " in done.stdout
+    entry = entry_of(loaded(client, path.read_text(encoding="utf-8")))
+    assert cast("dict[str, str]", entry["env"])["MCP_CLAUDE_KEYRING"] == "work"
 
 
 def test_settings_of_the_shell_that_a_client_would_lack_are_named(tmp_path: Path) -> None:
@@ -317,6 +344,18 @@ def test_an_input_that_is_asked_for_already_is_not_asked_for_twice(tmp_path: Pat
     path.write_text(json.dumps({"inputs": [own], "servers": {}}), encoding="utf-8")
     write_config("vscode", path, client_config.client_configuration("vscode", ["/x"]))
     assert json.loads(path.read_text(encoding="utf-8"))["inputs"] == [own]
+
+
+def test_comments_between_the_inputs_of_vs_code_stay(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    before = '{\n  "inputs": [\n    // for the tracker\n    {"id": "tracker"} // a token\n  ],\n  "servers": {}\n}\n'
+    path.write_text(before, encoding="utf-8")
+    write_config("vscode", path, client_config.client_configuration("vscode", ["/x"]))
+    after = path.read_text(encoding="utf-8")
+    assert "    // for the tracker\n" in after
+    assert "// a token\n" in after
+    held = cast("dict[str, list[dict[str, object]]]", json_members.parse_jsonc(after))
+    assert [each["id"] for each in held["inputs"]] == ["tracker", client_config.VSCODE_INPUT_ID]
 
 
 def test_configuration_files_are_in_the_directories_of_each_system() -> None:

@@ -44,6 +44,7 @@ CLIENT_NAMES: Mapping[Client, str] = {
 SERVER_NAME = "claude"
 """The server's name in a client: Claude Code calls its tools `mcp__claude__…`."""
 KEY_VARIABLE = "MCP_CLAUDE_API_KEY"
+KEYRING_VARIABLE = "MCP_CLAUDE_KEYRING"
 ENVIRONMENT_KEY_CLIENTS: frozenset[Client] = frozenset({"claude-code", "codex", "cursor", "gemini", "windsurf"})
 """Clients whose file refers to the key in their environment."""
 KEY_VARIABLE_NOTE = f"Put the key in {KEY_VARIABLE}. Claude Code would use ANTHROPIC_API_KEY for its own requests too."
@@ -77,12 +78,16 @@ class ConfigSnippet:
     text: str
 
 
-def config_snippets(client: Client, command: Sequence[str]) -> tuple[ConfigSnippet, ...]:
-    """Everything that can be pasted for a client, the shortest way first."""
-    written = ConfigSnippet(location=_config_location(client), text=config_json(client, command))
+def config_snippets(client: Client, command: Sequence[str], keyring: str = "") -> tuple[ConfigSnippet, ...]:
+    """Everything that can be pasted for a client, the shortest way first; see `client_configuration`."""
+    written = ConfigSnippet(
+        location=_config_location(client, keyring),
+        text=format_configuration(client, client_configuration(client, command, keyring)),
+    )
+    variable = f"{KEYRING_VARIABLE}={keyring}" if keyring else f"{KEY_VARIABLE}={KEY_PLACEHOLDER}"
     match client:
         case "claude-code":
-            added = ("claude", "mcp", "add", SERVER_NAME, "-e", f"{KEY_VARIABLE}={KEY_PLACEHOLDER}", "--", *command)
+            added = ("claude", "mcp", "add", SERVER_NAME, "-e", variable, "--", *command)
             return (
                 ConfigSnippet(
                     location="In a shell (with --scope user before the --: for all your projects)",
@@ -92,7 +97,7 @@ def config_snippets(client: Client, command: Sequence[str]) -> tuple[ConfigSnipp
             )
         case "inspector":
             inspector = ("npx", "@modelcontextprotocol/inspector")
-            key = ("-e", f"{KEY_VARIABLE}={KEY_PLACEHOLDER}")
+            key = ("-e", variable)
             return (
                 ConfigSnippet(
                     location="In a shell, for its page in the browser", text=shell_line((*inspector, *key, *command))
@@ -118,12 +123,38 @@ def format_configuration(client: Client, configuration: Json) -> str:
         return json.dumps(configuration, indent=2, ensure_ascii=False)
     servers = cast("dict[str, dict[str, object]]", configuration["mcp_servers"])
     lines = [f"[mcp_servers.{SERVER_NAME}]"]
-    lines += [f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in servers[SERVER_NAME].items()]
-    return "\n".join(lines)  # TOML's basic strings and arrays of strings are written as JSON's
+    lines += [f"{name} = {toml_value(value)}" for name, value in servers[SERVER_NAME].items()]
+    return "\n".join(lines)
 
 
-def client_configuration(client: Client, command: Sequence[str]) -> Json:
-    """The configuration file of a client that has only this server."""
+def toml_value(value: object) -> str:
+    """A value in TOML: basic strings and arrays of strings are written as in JSON, an object as an inline table."""
+    if not isinstance(value, dict):
+        return json.dumps(value, ensure_ascii=False)
+    fields = cast("Json", value).items()
+    return f"{{ {', '.join(f'{json.dumps(name, ensure_ascii=False)} = {toml_value(each)}' for name, each in fields)} }}"
+
+
+def client_configuration(client: Client, command: Sequence[str], keyring: str = "") -> Json:
+    """The configuration file of a client that has only this server.
+
+    `keyring` is the name of the key in the system's keyring that the server uses; else the file says where a key comes
+    from.
+    """
+    configuration = _key_configuration(client, command)
+    if not keyring:
+        return configuration
+    configuration.pop("inputs", None)
+    for servers in configuration.values():
+        entry = cast("dict[str, Json]", servers)[SERVER_NAME]
+        entry.pop("env_vars", None)
+        env = {name: value for name, value in cast("Json", entry.get("env", {})).items() if name != KEY_VARIABLE}
+        entry["env"] = {KEYRING_VARIABLE: keyring} | env
+    return configuration
+
+
+def _key_configuration(client: Client, command: Sequence[str]) -> Json:
+    """The configuration file of a client that gives the server a key."""
     started: Json = {"command": command[0], "args": list(command[1:])}
     match client:
         case "claude-code":
@@ -190,26 +221,32 @@ def http_configuration(client: Client, url: str) -> Json:
     return {"mcpServers": {SERVER_NAME: entry}}
 
 
-def _config_location(client: Client) -> str:
+def _config_location(client: Client, keyring: str = "") -> str:
+    takes_key = f"it takes {KEY_VARIABLE} from your environment"
+    location = _file_location(client)
+    if keyring and client == "vscode":
+        return "In .vscode/mcp.json of a workspace"
+    return f"{location} ({takes_key})" if client in ENVIRONMENT_KEY_CLIENTS and not keyring else location
+
+
+def _file_location(client: Client) -> str:
     match client:
         case "claude-code":
-            return f"In .mcp.json at the root of a project (it takes {KEY_VARIABLE} from your environment)"
+            return "In .mcp.json at the root of a project"
         case "claude-desktop":
             return f"In claude_desktop_config.json ({DESKTOP_CONFIG_FOLDERS}); then quit and start it again"
         case "cursor":
-            return (
-                f"In ~/.cursor/mcp.json or a project's .cursor/mcp.json (it takes {KEY_VARIABLE} from your environment)"
-            )
+            return "In ~/.cursor/mcp.json or a project's .cursor/mcp.json"
         case "vscode":
             return "In .vscode/mcp.json of a workspace (it asks for the key once, and keeps it)"
         case "windsurf":
-            return f"In ~/.codeium/windsurf/mcp_config.json (it takes {KEY_VARIABLE} from your environment)"
+            return "In ~/.codeium/windsurf/mcp_config.json"
         case "zed":
             return "In Zed's settings.json (zed: open settings file)"
         case "codex":
-            return f"In ~/.codex/config.toml (it takes {KEY_VARIABLE} from your environment)"
+            return "In ~/.codex/config.toml"
         case "gemini":
-            return f"In ~/.gemini/settings.json (it takes {KEY_VARIABLE} from your environment)"
+            return "In ~/.gemini/settings.json"
         case "cline":
             return "In ~/.cline/data/settings/cline_mcp_settings.json (Cline: MCP Servers → Configure)"
         case "inspector":

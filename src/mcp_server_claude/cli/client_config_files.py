@@ -6,7 +6,6 @@ its comments and indentation, stays as it is.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mcp_server_claude.cli import json_members
-from mcp_server_claude.cli.client_config import SERVER_NAME, format_configuration
+from mcp_server_claude.cli.client_config import SERVER_NAME, format_configuration, toml_value
 from mcp_server_claude.cli.command_line import pasteable_command
 from mcp_server_claude.errors import RequestError
 
@@ -137,9 +136,9 @@ def _merge_json(before: str, configuration: Json) -> str:
         elif isinstance(value, list) and isinstance(held, list):
             items = cast("list[object]", held)
             known = [cast("Json", item).get("id") for item in items if isinstance(item, dict)]
-            missing = [item for item in cast("list[Json]", value) if item["id"] not in known]
-            if missing:
-                text = json_members.set_member(text, (name,), [*items, *missing])
+            for item in cast("list[Json]", value):
+                if item["id"] not in known:
+                    text = json_members.append_element(text, name, item)
         else:
             raise ValueError(f"{name!r} in it has the wrong type")  # noqa: TRY004 - translated above
     return text
@@ -209,7 +208,7 @@ def _set_toml_values(before: str, entry: Json, present: Json, newline: str) -> s
     for name, value in entry.items():
         if present.get(name) == value:
             continue
-        line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
+        line = f"{name} = {toml_value(value)}"
         block, count = re.subn(rf"^{name}[ \t]*={TOML_VALUE}", lambda _, text=line: text, block, flags=re.MULTILINE)
         if not count:
             block = f"{newline}{line}{block}"

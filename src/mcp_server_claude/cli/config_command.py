@@ -50,7 +50,7 @@ def print_config(
         _print_client(client, url)
     if as_json or url:
         return
-    if not write:
+    if not write and not _keyring():
         typer.secho(client_config.KEY_VARIABLE_NOTE, dim=True)
     if note := _shell_settings_note(terminal_output.load_settings()):
         typer.secho(note, fg="yellow")
@@ -58,7 +58,7 @@ def print_config(
 
 def _shell_settings_note(settings: Settings) -> str:
     """A sentence on the settings of this shell that a client does not have if it is started elsewhere; or nothing."""
-    fields = [field for field in type(settings).model_fields if field != "api_key"]
+    fields = [field for field in type(settings).model_fields if field not in {"api_key", "keyring"}]
     names = [variable_name(field) for field in fields if settings.source_of(field) == variable_name(field)]
     if not names:
         return ""
@@ -68,9 +68,15 @@ def _shell_settings_note(settings: Settings) -> str:
     )
 
 
+def _keyring() -> str:
+    """The name of the key in the system's keyring that the server would use, or nothing."""
+    settings = terminal_output.load_settings()
+    return settings.keyring if settings.api_key is None else ""
+
+
 def _configuration(client: client_config.Client, url: str) -> client_config.Json:
     if not url:
-        return client_config.client_configuration(client, server_command())
+        return client_config.client_configuration(client, server_command(), _keyring())
     address = url.strip().rstrip("/")
     return client_config.http_configuration(client, address if address.endswith("/mcp") else f"{address}/mcp")
 
@@ -83,7 +89,7 @@ def _print_client(client: client_config.Client, url: str) -> None:
         except RequestError as error:
             typer.echo(f"{error}\n")
         return
-    for snippet in client_config.config_snippets(client, server_command()):
+    for snippet in client_config.config_snippets(client, server_command(), _keyring()):
         typer.secho(f"{snippet.location}:\n", dim=True)
         typer.echo(snippet.text + "\n")
 
@@ -96,9 +102,12 @@ def _write_client(client: client_config.Client, url: str) -> None:
         typer.echo(f"Wrote {path}{backup}. Restart {client_config.CLIENT_NAMES[client]}.")
     else:
         typer.echo(f"{path} already contains this server.")
-    if not url and client in client_config.ENVIRONMENT_KEY_CLIENTS:
+    if not url and _keyring():
+        typer.echo(f"It takes the key {_keyring()} from the keyring of the system.")
+    elif not url and client in client_config.ENVIRONMENT_KEY_CLIENTS:
         typer.echo(f"It takes the key from {client_config.KEY_VARIABLE} in your environment.")
     text = path.read_text(encoding="utf-8")
     for placeholder in (client_config.KEY_PLACEHOLDER, client_config.TOKEN_PLACEHOLDER):
-        if placeholder in text:
+        is_needed = placeholder != client_config.KEY_PLACEHOLDER or not _keyring()
+        if placeholder in text and is_needed:
             typer.secho(f"Replace {placeholder} in it.", fg="yellow")

@@ -1,4 +1,4 @@
-"""Members of a JSON object that are set within its text, so that comments, indentation and order stay as they are.
+"""Members of a JSON object, and elements of its arrays, that are set within its text: all other text stays as it is.
 
 The text may be JSONC, as VS Code and Zed write it: JSON with `//` and `/* */` comments and trailing commas.
 """
@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
 
 STRING = r'"(?:[^"\\]|\\.)*"'
@@ -36,9 +36,11 @@ def set_member(text: str, path: Sequence[str], value: object) -> str:
     """The text of an object in which the member at `path` has a value; objects on the way are added if need be.
 
     Raises:
-        ValueError: The text is not JSONC, or it, or a value on the way, is no object.
+        ValueError: The text is not JSONC (`json.JSONDecodeError`, with the place), or it, or a value on the way, is no
+            object.
     """
     plain = _as_json(text)
+    json.loads(plain)  # what follows relies on its syntax
     begin, depth = _skip_space(plain, 0), 0
     while True:
         members = _object_members(plain, begin)
@@ -46,12 +48,27 @@ def set_member(text: str, path: Sequence[str], value: object) -> str:
         if name not in members:
             for outer in reversed(rest):
                 value = {outer: value}
-            return _add_member(text, plain, begin, members, depth, name, value)
+            return _append(text, plain, begin, [end for _, end in members.values()], depth, value, name=name)
         start, end = members[name]
         if not rest:
             indent = _indent(text)
             return text[:start] + _format(text, value, indent * (depth + 1), indent) + text[end:]
         begin, depth = start, depth + 1
+
+
+def append_element(text: str, name: str, value: object) -> str:
+    """The text of an object in whose member `name`, an array, a value stands at the end; it is added if need be.
+
+    Raises:
+        ValueError: The text is not JSONC, or it is no object, or the member no array.
+    """
+    plain = _as_json(text)
+    json.loads(plain)
+    members = _object_members(plain, _skip_space(plain, 0))
+    if name not in members:
+        return set_member(text, (name,), [value])
+    begin, _ = members[name]
+    return _append(text, plain, begin, _array_ends(plain, begin), 1, value)
 
 
 def _as_json(text: str) -> str:
@@ -84,18 +101,37 @@ def _object_members(plain: str, begin: int) -> dict[str, tuple[int, int]]:
     return members
 
 
-def _add_member(
-    text: str, plain: str, begin: int, members: Mapping[str, tuple[int, int]], depth: int, name: str, value: object
+def _array_ends(plain: str, begin: int) -> list[int]:
+    """Where each element of the array at `begin` ends."""
+    if plain[begin] != "[":
+        raise ValueError("no array")
+    ends: list[int] = []
+    at = _skip_space(plain, begin + 1)
+    while plain[at] != "]":
+        _, end = _decoder.raw_decode(plain, at)
+        ends.append(end)
+        at = _skip_space(plain, end)
+        if plain[at] == ",":
+            at = _skip_space(plain, at + 1)
+    return ends
+
+
+def _append(
+    text: str, plain: str, begin: int, ends: Sequence[int], depth: int, value: object, *, name: str | None = None
 ) -> str:
-    """The text with a further member at the end of the object at `begin`."""
+    """The text with a further value, for an object with its name, at the end of the object or array at `begin`.
+
+    `ends` are the places at which its values end.
+    """
     newline, indent = _newline(text), _indent(text)
     own = indent * (depth + 1)
-    member = f"{own}{json.dumps(name, ensure_ascii=False)}: {_format(text, value, own, indent)}"
-    if not members:
+    label = "" if name is None else f"{json.dumps(name, ensure_ascii=False)}: "
+    member = f"{own}{label}{_format(text, value, own, indent)}"
+    if not ends:
         close = _skip_space(plain, begin + 1)
         kept = text[begin + 1 : close].rstrip()  # comments alone
         return f"{text[: begin + 1]}{kept}{newline}{member}{newline}{indent * depth}{text[close:]}"
-    last = max(end for _, end in members.values())
+    last = max(ends)
     close = _skip_space(plain, last)
     has_comma = "," in _without_comments(text)[last:close]
     tail = text[last:close].rstrip()  # a trailing comma, and a comment behind the last member
