@@ -28,6 +28,18 @@ log => new Promise(done => {
   look()
 })
 """
+DISTANCE_AFTER_KEY_AND_TEXT = """
+async (log, key) => {
+  log.scrollTop = log.scrollHeight
+  await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
+  log.dispatchEvent(new KeyboardEvent('keydown', { key }))  // scrolls nothing by itself: as before the first step
+  const text = document.createElement('pre')
+  text.textContent = 'line\\n'.repeat(40)
+  document.querySelector('#turns').append(text)
+  await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))
+  return log.scrollHeight - log.scrollTop - log.clientHeight
+}
+"""
 SCROLLS_BY_ITSELF = "log => log.scrollHeight > log.clientHeight + 200"
 ANSWER = """\
 # A heading that is not short
@@ -57,6 +69,8 @@ async def test_a_long_thread_scrolls_in_its_log_and_never_in_the_window(sessions
     await expect(page.locator(".turn")).to_have_count(20)
     log = page.locator("#log")
     assert await log.evaluate(SCROLLS_BY_ITSELF)
+    for key, follows in (("x", True), ("Home", False), ("End", True), ("ArrowUp", False)):
+        assert (await log.evaluate(DISTANCE_AFTER_KEY_AND_TEXT, key) < 2) is follows, key
     assert await page.evaluate(FITS_VERTICALLY)
     await page.mouse.move(30, 400)
     await page.mouse.wheel(0, 3000)
