@@ -27,9 +27,9 @@ EVENT_END = re.compile(rb"\r?\n\r?\n")
 class HttpServerProcess:
     """`serve --http` on a free port of loopback; ended with its block."""
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], wrapper: Sequence[str] = ()) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-u", "-m", "mcp_server_claude", "serve", "--http", "--port", "0"],
+            [*wrapper, sys.executable, "-u", "-m", "mcp_server_claude", "serve", "--http", "--port", "0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -51,6 +51,11 @@ class HttpServerProcess:
         self._process.terminate()
         self._process.wait()
         self._drain.wait()
+
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
 
     def cpu(self) -> float:
         """Seconds of CPU so far, all threads."""

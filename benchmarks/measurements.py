@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from http_client import HttpServerProcess, TimedStream, ask_all
 from simulator_process import CHARS_PER_TOKEN, DELTA_CHARS, ONE_EVENT_PER_WRITE, SimulatorProcess, delta_prompt
 from stdio_client import SdkLoopProcess, StdioServer, TimedAnswer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from http_client import Route
-    from stdio_client import Handshake, MeasuredProcess, ServerName
+    from stdio_client import Handshake, MeasuredProcess
 
-STREAMS, MOST_STREAMS, DELTAS_PER_S, STREAM_S = 200, 600, 20, 7
-MAX_LAG_MS: dict[Route, int] = {"chat": 60, "mcp": 120}
-STREAMS_TTFT_S = 5.0
-"""The streams' time to their first byte: by then all have begun, and what beginning costs is a figure of its own."""
 DELTA_PACE, THINKING_TOKENS = 1_000, 30
 """Tokens a second, and tokens of thinking before the text, where the first text is waited for."""
 BASELINE_DELTAS = 10
-GOAL_PLAIN_DELTA_S = 57.6e-6
-"""CPU of the plain loop for a delta, each a write, on the machine for which the shares of a core were set as goals."""
-MAX_STREAMS_SHARE = 0.3
-"""The goal for 200 streams, in cores of that machine."""
 TAIL_DELAY_S = 0.03
 """What a server still does after its answer (the ledger) belongs to the answer's CPU."""
 
@@ -300,175 +289,13 @@ def measure_silent_client(bench: BenchmarkContext) -> Iterator[FigureRow]:
         yield FigureRow(figure=title, ours=f"{took:.0f} ms, worst {worst:.0f}", target="≤ 1,000 ms", met=worst <= 1000)
 
 
-def measure_many_streams(bench: BenchmarkContext) -> Iterator[FigureRow]:
-    """Two hundred answers at once: nothing is lost, and how late each delta is at the client."""
-    yield from _measure_stdio_streams(bench, STREAMS, ("ours", "naive"), max_lag_ms=120, max_share=MAX_STREAMS_SHARE)
-
-
-def measure_600_streams(bench: BenchmarkContext) -> Iterator[FigureRow]:
-    """Six hundred answers at once on one core."""
-    yield from _measure_stdio_streams(bench, MOST_STREAMS, ("ours",), max_lag_ms=250, max_share=1.0)
-
-
-def _measure_stdio_streams(
-    bench: BenchmarkContext, streams: int, names: Sequence[ServerName], *, max_lag_ms: float, max_share: float
-) -> Iterator[FigureRow]:
-    begin_s = STREAMS_TTFT_S * streams / STREAMS
-    title = f"{streams} streams × {DELTAS_PER_S} deltas/s in one process"
-    pace = DELTAS_PER_S * DELTA_CHARS / CHARS_PER_TOKEN
-    count = DELTAS_PER_S * STREAM_S
-    questions = [delta_prompt(count, name=f"Number {n}.", pace=pace, ttft=begin_s) for n in range(streams)]
-    plain_s = _plain_delta_s(bench)
-    for name in names:
-        with StdioServer(name, bench.environment) as server:
-            server.wait_until_idle()
-            server.ask(delta_prompt(10))
-            bench.upstream.forget_requests()
-            server.clear_notifications()
-            calls = [server.start_ask(question) for question in questions]
-            time.sleep(begin_s + 4)
-            busy = -server.cpu()
-            time.sleep(2)
-            busy += server.cpu()
-            answers = [server.wait_for_answer(call) for call in calls]
-            records = {_prompt_of(record): record for record in bench.upstream.wait_for_finished(streams)}
-        ramp = max(record["arrived_at"] for record in records.values()) - min(each.asked_at for each in answers)
-        lags: list[float] = []
-        whole = 0
-        for question, each in zip(questions, answers, strict=True):
-            lags.extend(_delta_lags(each.progress, records[question]["paced_text_at"]))
-            whole += each.lossless and each.text == records[question]["text"]
-        p50, p99 = (statistics.quantiles(lags, n=100)[at] * 1e3 for at in (49, 98))
-        cost = _StreamsCost(streams, busy / 2, plain_s, max_share)
-        result = f"{whole} of {streams} lossless, lag p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, {cost.text}"
-        began = f"{ramp:.1f} s"
-        if name == "ours":
-            yield FigureRow(
-                figure=title,
-                ours=result,
-                other=cost.plain_text,
-                ratio=cost.ratio,
-                target=f"lossless, p99 ≤ {max_lag_ms:.0f} ms, ≤ {cost.max_ratio:.2f} × plain",
-                met=whole == streams and p99 <= max_lag_ms and cost.ratio <= cost.max_ratio,
-                key="share_stdio" if streams == STREAMS else "",
-                number=busy / 2,
-            )
-            if streams == STREAMS:
-                yield FigureRow(
-                    figure=f"{streams} calls at once: all are upstream after",
-                    ours=began,
-                    target="≤ 0.4 s",
-                    met=ramp <= 0.4,
-                    key="begin_s",
-                    number=ramp,
-                )
-        else:
-            yield FigureRow(figure="both, the naive server", ours="–", other=f"{result}; {began} (naive)")
-
-
-@dataclass(frozen=True, slots=True)
-class _StreamsCost:
-    """What a delta costs a server with many streams, in deltas of the plain loop.
-
-    The goal is a share of a core of another machine. There a delta of the plain loop took `GOAL_PLAIN_DELTA_S`.
-    """
-
-    streams: int
-    share: float
-    plain_s: float
-    max_share: float
-
-    @property
-    def ratio(self) -> float:
-        return self.share / (self.streams * DELTAS_PER_S) / self.plain_s
-
-    @property
-    def max_ratio(self) -> float:
-        return self.max_share / (self.streams * DELTAS_PER_S) / GOAL_PLAIN_DELTA_S
-
-    @property
-    def text(self) -> str:
-        return f"{self.share:.0%} of a core, {self.share / (self.streams * DELTAS_PER_S) * 1e6:.0f} µs a delta"
-
-    @property
-    def plain_text(self) -> str:
-        return f"{self.plain_s * 1e6:.0f} µs (plain, one stream at full speed)"
-
-
-def _plain_delta_s(bench: BenchmarkContext) -> float:
+def plain_delta_s(bench: BenchmarkContext) -> float:
     """Seconds of CPU of the plain SDK loop for a delta that comes as a write of its own."""
     with SdkLoopProcess(bench.environment) as plain:
         for _ in range(2):
             plain.ask(delta_prompt(500))
         cpu, _ = _cost(bench, (plain,), 5_000, pace=ONE_EVENT_PER_WRITE)
     return cpu["plain"] / 1e6
-
-
-def measure_http_streams(bench: BenchmarkContext) -> Iterator[FigureRow]:
-    """The same two hundred answers over HTTP: to programs at `/chat`, to MCP clients at `/mcp`."""
-    pace = DELTAS_PER_S * DELTA_CHARS / CHARS_PER_TOKEN
-    count = DELTAS_PER_S * STREAM_S
-    routes: tuple[Route, ...] = ("chat", "mcp")
-    plain_s = _plain_delta_s(bench)
-    for route in routes:
-        with HttpServerProcess(bench.environment) as server:
-            asyncio.run(ask_all(server.port, route, [delta_prompt(10)]))
-            bench.upstream.forget_requests()
-            idle = server.rss()
-            questions = [
-                delta_prompt(count, name=f"Number {n}.", pace=pace, ttft=STREAMS_TTFT_S) for n in range(STREAMS)
-            ]
-            streams, busy, peak = asyncio.run(_sample_streams(server, route, questions))
-            records = {_prompt_of(record): record for record in bench.upstream.wait_for_finished(STREAMS)}
-        lags: list[float] = []
-        whole = 0
-        for question, stream in zip(questions, streams, strict=True):
-            texts = stream.texts()
-            whole += "".join(text for _, text in texts) == records[question]["text"]
-            lags.extend(_delta_lags(texts, records[question]["paced_text_at"]))
-        p50, p99 = (statistics.quantiles(lags, n=100)[at] * 1e3 for at in (49, 98))
-        cost = _StreamsCost(STREAMS, busy, plain_s, MAX_STREAMS_SHARE)
-        yield FigureRow(
-            figure=f"{STREAMS} streams × {DELTAS_PER_S} deltas/s at `/{route}`",
-            ours=f"{whole} of {STREAMS} lossless, lag p50 {p50:,.0f} ms, p99 {p99:,.0f} ms, {cost.text}, "
-            f"{(peak - idle) / STREAMS:.2f} MB a stream",
-            other=cost.plain_text,
-            ratio=cost.ratio,
-            target=f"lossless, p99 ≤ {MAX_LAG_MS[route]} ms, ≤ {cost.max_ratio:.2f} × plain",
-            met=whole == STREAMS and p99 <= MAX_LAG_MS[route] and cost.ratio <= cost.max_ratio,
-            key=f"share_{route}",
-            number=busy,
-        )
-
-
-async def _sample_streams(
-    server: HttpServerProcess, route: Route, questions: Sequence[str]
-) -> tuple[list[TimedStream], float, float]:
-    """The answers, the share of a core that the server took in the middle of them, and its memory there in MB."""
-    asking = asyncio.create_task(ask_all(server.port, route, questions))
-    await asyncio.sleep(STREAMS_TTFT_S + 4)
-    busy = -server.cpu()
-    await asyncio.sleep(2)
-    busy += server.cpu()
-    peak = server.rss()
-    return await asking, busy / 2, peak
-
-
-def _prompt_of(record: Mapping[str, dict[str, list[dict[str, str]]]]) -> str:
-    return record["body"]["messages"][-1]["content"]
-
-
-def _delta_lags(progress: Iterable[tuple[float, str]], sent_at: Sequence[float]) -> Iterable[float]:
-    """The seconds from when the simulator sent each delta to when the client read its first character.
-
-    The last character of a piece waits for the next at `/chat`, see `web.routes.server_sent_events`.
-    """
-    seen = deltas = 0
-    for at, message in progress:
-        seen += len(message)
-        while deltas < len(sent_at) and deltas * DELTA_CHARS < seen:
-            yield at - sent_at[deltas]
-            deltas += 1
 
 
 def measure_memory(bench: BenchmarkContext) -> Iterator[FigureRow]:
@@ -557,8 +384,5 @@ MEASUREMENTS: dict[str, Callable[[BenchmarkContext], Iterator[FigureRow]]] = {
     "cancel": measure_cancel,
     "another_tool": measure_another_tool,
     "silent_client": measure_silent_client,
-    "many_streams": measure_many_streams,
-    "600_streams": measure_600_streams,
-    "doors": measure_http_streams,
     "memory": measure_memory,
 }

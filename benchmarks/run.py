@@ -21,15 +21,16 @@ from typing import TYPE_CHECKING
 
 from endurance import ENDURANCE
 from jobs import JOBS
-from measurements import MEASUREMENTS, MOST_STREAMS, BenchmarkContext, FigureRow
+from measurements import MEASUREMENTS, BenchmarkContext, FigureRow
 from simulator_process import SimulatorProcess
+from streams import MOST_STREAMS, STREAM_MEASUREMENTS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 README = Path(__file__).with_name("README.md")
 HISTORY = Path(__file__).with_name("history.tsv")
-ALL_MEASUREMENTS = MEASUREMENTS | ENDURANCE | JOBS
+ALL_MEASUREMENTS = MEASUREMENTS | STREAM_MEASUREMENTS | ENDURANCE | JOBS
 BEGIN, END = "<!-- output: begin -->", "<!-- output: end -->"
 TABLE_HEAD = ("figure", "measured", "against", "ratio", "target", "")
 
@@ -43,7 +44,7 @@ def main() -> None:
     lines = [_table_line(*TABLE_HEAD), _table_line(*("---" for _ in TABLE_HEAD))]
     print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as home, SimulatorProcess() as upstream:
-        bench = BenchmarkContext(upstream, _environment(home, upstream.url), quick=options.quick)
+        bench = BenchmarkContext(upstream, server_environment(home, upstream.url), quick=options.quick)
         for name in options.measurements or ALL_MEASUREMENTS:
             for row in ALL_MEASUREMENTS[name](bench):
                 rows.append(row)
@@ -69,7 +70,7 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _environment(home: str, url: str) -> dict[str, str]:
+def server_environment(home: str, url: str) -> dict[str, str]:
     """Nothing of whoever runs this (but PYTHONPATH, to measure another source tree): own keys, own home."""
     elsewhere = {"PYTHONPATH": os.environ["PYTHONPATH"]} if "PYTHONPATH" in os.environ else {}
     return elsewhere | {

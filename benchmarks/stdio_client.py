@@ -79,6 +79,11 @@ class MeasuredProcess:
         assert self._process.stdout is not None  # noqa: S101
         self._in, self._out = self._process.stdin.fileno(), self._process.stdout.fileno()
 
+    @property
+    def pid(self) -> int:
+        """The id of the process."""
+        return self._process.pid
+
     def cpu(self) -> float:
         """Seconds of CPU so far, all threads, in nanosecond resolution (Linux: a clock for each process)."""
         return time.clock_gettime((~self._process.pid << 3) | 2)
