@@ -14,7 +14,8 @@ import pytest
 from mcp.shared.message import SessionMessage
 from mcp.types import JSONRPCResponse
 
-from mcp_server_claude.server.stdio_transport import StdinReader, StdoutWriter
+from mcp_server_claude.server.stdio_transport import StdinReader
+from mcp_server_claude.server.stdout_writer import StdoutWriter
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
 from support.mcp_session import FAKE_KEY, ledger_rows, server_environment
 from support.simulator_requests import message_requests

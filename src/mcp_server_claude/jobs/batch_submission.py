@@ -139,7 +139,7 @@ class BatchSubmission:
                         is_full = bool(requests) and size + length > MAX_BATCH_BYTES
                         if is_full:
                             break
-                        batch = batch or await self._create_batch(job)
+                        batch = batch or await self._record_batch(job)
                         filled = await self._add_item(job, batch, items[0], call, is_first=not requests)
                         if filled.refusal is not None:
                             await self._wait_for_budget(job, batch, call, filled.refusal, has_others=bool(requests))
@@ -167,7 +167,7 @@ class BatchSubmission:
         self._failed_claims.discard(job_id)
         return items
 
-    async def _create_batch(self, job: JobRecord) -> BatchRecord:
+    async def _record_batch(self, job: JobRecord) -> BatchRecord:
         return await self._store.write(message_batches.create_batch, job.id, self._worker, time.time())
 
     async def _add_item(

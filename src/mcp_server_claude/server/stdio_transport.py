@@ -13,8 +13,6 @@ import select
 import signal
 import sys
 from contextlib import contextmanager, suppress
-from contextvars import ContextVar
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import anyio
@@ -25,19 +23,17 @@ from pydantic import ValidationError
 
 from mcp_server_claude.event_loop import end_pauses_at, event_loop_options
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
-from mcp_server_claude.server.large_messages import encode_in_pieces, release_after_sending
+from mcp_server_claude.server.stdout_writer import StdoutWriter, use_stdout
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Generator, Iterator
+    from collections.abc import AsyncIterator, Generator
     from types import TracebackType
 
     from mcp.server.mcpserver import MCPServer
     from mcp.types import JSONRPCMessage
 
 MAX_READ_BYTES = 256 * 1024
-MAX_CHUNK_BYTES = 4096
-"""What a pipe that `select` calls writable takes without blocking (POSIX: PIPE_BUF)."""
 HANG_UP_CHECK_INTERVAL_S = 1.0
 """Seconds between two looks at a pipe that is not read, for its other end may be closed."""
 
@@ -56,7 +52,7 @@ async def _run_until_closed(server: MCPServer[Any]) -> int:
     with _claim_stdio() as (reader, writer), _receive_signals() as signals:
         unanswered = UnansweredRequests()
         stdout = StdoutWriter(writer, unanswered)
-        _current_stdout.set(stdout)
+        use_stdout(stdout)
         async with anyio.create_task_group() as tasks:
 
             async def stop_on(signals: AsyncIterator[signal.Signals]) -> None:
@@ -228,121 +224,3 @@ def _has_invalid_id(message: JSONRPCMessage, line: bytes) -> bool:
         return False
     content: object = json.loads(line)
     return isinstance(content, dict) and "id" in content
-
-
-class StdoutWriter:
-    """Messages to a descriptor, a line each (a `WriteStream`). A sender waits while the client does not read.
-
-    A sender may be cancelled in the middle of a frame: what is left of that frame goes out before the next one.
-    `bytes_taken` counts the bytes that were written, of all senders.
-    """
-
-    def __init__(self, fd: int, unanswered: UnansweredRequests) -> None:
-        self._fd = fd
-        self._unanswered = unanswered
-        self._unwritten = memoryview(b"")
-        self._later_pieces: Iterator[bytes] = iter(())
-        self.bytes_taken = 0
-        self._frame_lock = anyio.Lock()
-
-    async def send(self, item: SessionMessage, /) -> None:
-        """Write one message.
-
-        Raises:
-            anyio.BrokenResourceError: The client has closed its end.
-        """
-        try:
-            await self._write_pieces(_encoded_frame(item.message))
-        finally:
-            self._unanswered.record_sent(item.message)
-
-    async def wait_until_open(self) -> bool:
-        """True: messages can be written from the start."""
-        return True
-
-    async def write_message(self, message: bytes) -> None:
-        """Write a JSON-RPC message that is one line already.
-
-        Raises:
-            anyio.BrokenResourceError: The client has closed its end.
-        """
-        await self.write_frame(message + b"\n")
-
-    async def write_frame(self, frame: bytes) -> None:
-        """Write one frame, after what a cancelled sender left of its own."""
-        await self._write_pieces(iter((frame,)))
-
-    async def _write_pieces(self, pieces: Iterator[bytes]) -> None:
-        """Write one frame of pieces that are not empty, each taken when those before it are written."""
-        async with self._frame_lock:
-            await self._write_pending()
-            taken_before = self.bytes_taken
-            self._later_pieces = pieces
-            try:
-                await self._write_pending()
-            finally:
-                if self.bytes_taken == taken_before:
-                    self._drop_pending()  # cancelled before its first byte: never mind
-            size = self.bytes_taken - taken_before
-        release_after_sending(size)
-
-    async def _write_pending(self) -> None:
-        while self._unwritten or self._has_another_piece():
-            if not self._is_writable():
-                await anyio.wait_writable(self._fd)
-            try:
-                written = await self._write_chunk(self._unwritten[:MAX_CHUNK_BYTES])
-            except OSError as error:
-                self._drop_pending()
-                raise anyio.BrokenResourceError from error
-            # An empty slice would hold the whole piece until the next one.
-            self._unwritten = self._unwritten[written:] if written < len(self._unwritten) else memoryview(b"")
-            self.bytes_taken += written
-
-    def _has_another_piece(self) -> bool:
-        """Take the next piece of the frame, if there is one."""
-        self._unwritten = memoryview(next(self._later_pieces, b""))
-        return bool(self._unwritten)
-
-    def _drop_pending(self) -> None:
-        self._unwritten, self._later_pieces = memoryview(b""), iter(())
-
-    def _is_writable(self) -> bool:
-        return sys.platform == "win32" or bool(select.select([], [self._fd], [], 0)[1])
-
-    async def _write_chunk(self, data: memoryview) -> int:
-        if sys.platform == "win32":
-            return await anyio.to_thread.run_sync(os.write, self._fd, data)
-        return os.write(self._fd, data)
-
-    async def aclose(self) -> None:
-        """Nothing more is written; the descriptor is the process's to close."""
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, exc_type: type[BaseException] | None, exc_val: BaseException | None, exc_tb: TracebackType | None
-    ) -> None:
-        await self.aclose()
-
-
-def _encoded_frame(message: JSONRPCMessage) -> Iterator[bytes]:
-    """The line of a message, in pieces."""
-    try:
-        pieces = encode_in_pieces(message)
-        if pieces is not None:
-            return chain(pieces, (b"\n",))
-        frame = message.model_dump_json(by_alias=True, exclude_unset=True).encode()
-    except ValueError:  # pydantic: a lone surrogate somewhere; one message of ours must not end the process
-        content = message.model_dump(mode="python", by_alias=True, exclude_unset=True)
-        frame = replace_lone_surrogates(json.dumps(content, ensure_ascii=False, default=str)).encode()
-    return iter((frame + b"\n",))
-
-
-_current_stdout: ContextVar[StdoutWriter | None] = ContextVar("current_stdout", default=None)
-
-
-def current_stdout() -> StdoutWriter | None:
-    """The output of the server that answers the current request over stdio; None over other transports."""
-    return _current_stdout.get()

@@ -19,7 +19,7 @@ from mcp_server_claude.server.client_quirks import client_traits
 from mcp_server_claude.server.http_client_state import authenticated_user, http_request_state
 from mcp_server_claude.server.progress_frames import ProgressFrames
 from mcp_server_claude.server.progress_notifications import progress_style
-from mcp_server_claude.server.stdio_transport import current_stdout
+from mcp_server_claude.server.stdout_writer import current_stdout
 from mcp_server_claude.services.service_access import ServiceAccess
 from mcp_server_claude.users.user import LOCAL, User
 
