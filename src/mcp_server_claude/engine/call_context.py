@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from mcp_server_claude.anthropic_api.request_body import CacheTtl
     from mcp_server_claude.call_types import Listener
     from mcp_server_claude.engine.answer_buffer import AnswerBuffer
+    from mcp_server_claude.engine.end_turns import EndTurns
     from mcp_server_claude.engine.ledger_writer import LedgerWriter
     from mcp_server_claude.engine.rate_limit_cooldown import RateLimitCooldown
     from mcp_server_claude.engine.retry_policy import RetryPolicy
@@ -35,6 +36,7 @@ class CallContext:
     answer_buffer: AnswerBuffer
     usage: UsageAccumulator
     watchdog: StreamWatchdog
+    end_turns: EndTurns
     cache: CacheTtl
     file_policy: FilePolicy
     listener: Listener

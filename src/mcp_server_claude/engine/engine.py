@@ -26,6 +26,7 @@ from mcp_server_claude.engine.batch_calls import BatchCalls
 from mcp_server_claude.engine.call_admission import CallAdmission
 from mcp_server_claude.engine.call_context import CallContext
 from mcp_server_claude.engine.cost_estimate import CallVariant, CostEstimate, call_variants, cheaper_variants
+from mcp_server_claude.engine.end_turns import EndTurns
 from mcp_server_claude.engine.file_uploads import FileUploads
 from mcp_server_claude.engine.journal_writer import JournalWriter, journal_bug, logged_internal_error
 from mcp_server_claude.engine.ledger_writer import LedgerWriter
@@ -90,6 +91,7 @@ class Engine:
         self.cooldowns = RateLimitCooldowns()
         self.batch_calls = BatchCalls(settings, claude, ledger, self._admission, self.output_files)
         self._slots = anyio.Semaphore(settings.max_concurrent)
+        self._end_turns = EndTurns()
         self._retry_policy = retry_policy.RetryPolicy(
             deadline_s=settings.deadline_s, retry_for_s=settings.retry_for_s, max_retries=settings.max_retries
         )
@@ -161,6 +163,7 @@ class Engine:
             answer_buffer=buffer,
             usage=usage,
             watchdog=watchdog,
+            end_turns=self._end_turns,
             cache=self._settings.cache,
             file_policy=self._file_policy,
             listener=listener,

@@ -186,6 +186,7 @@ class RequestLoop:
                 self._context.claude.stream_message, body, stream, read_interval_s=self._context.read_interval_s
             )
             await self._context.watchdog.watch_stream(stream, receive)
+            await self._context.end_turns.wait_for_turn()
         except CallError as call_error:
             error = call_error
             stream.request_id = stream.request_id or error.request_id  # an HTTP error has one too
