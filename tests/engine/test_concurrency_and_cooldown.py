@@ -157,9 +157,9 @@ async def test_a_failed_call_returns_its_slot(api: Simulator, tmp_path: Path) ->
 
 
 async def test_a_call_without_a_free_slot_in_time_is_rejected(api: Simulator, tmp_path: Path) -> None:
-    """Each of them would take ten seconds, has half of one, and there is one place."""
+    """Each of them would take ten seconds, has two, and there is one place."""
     results: list[CallToolResult] = []
-    async with open_session(api, tmp_path, max_concurrent=1, deadline_s=0.5) as session:
+    async with open_session(api, tmp_path, max_concurrent=1, deadline_s=2) as session:
         await session.info(about="models")  # the import of the SDK takes longer than that
 
         async def ask(prompt: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import socket
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
@@ -530,7 +531,7 @@ async def test_progress_is_reported_as_over_stdio(upstream: Simulator, tmp_path:
                 )
                 words = "".join(each.message or "" for each in notifications) if style == "text" else ""
                 assert [each.progress for each in notifications] == sorted({each.progress for each in notifications})
-                seen.add((style, words, notifications[0].message))
+                seen.add((style, words, re.sub(r"\d+\.\d", "N", notifications[0].message or "")))
     assert len(seen) == 2
 
 
