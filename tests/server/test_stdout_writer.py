@@ -13,7 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mcp_server_claude.server.stdout_writer import StdoutWriter
+from mcp_server_claude.server.stdout_writer import MAX_OVERTAKING_FRAMES, MIN_LARGE_FRAME_BYTES, StdoutWriter
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
 
 if TYPE_CHECKING:
@@ -92,13 +92,30 @@ async def test_a_sender_does_not_wait_for_the_frames_after_its_own() -> None:
         tasks[1].cancel()
 
 
+async def test_small_frames_go_before_large_ones_but_no_large_one_waits_for_ever() -> None:
+    with writer_and_reader() as (writer, reading):
+        large = [frame(f"large {n}", MORE_THAN_A_PIPE) for n in range(3)]
+        small = [frame(str(n)) for n in range(2 * MAX_OVERTAKING_FRAMES)]
+        received, done = bytearray(), anyio.Event()
+        async with anyio.create_task_group() as readers:
+            tasks: list[asyncio.Task[None]] = []
+            for each in (*large, *small):
+                tasks.append(asyncio.create_task(writer.write_frame(each)))
+                await anyio.lowlevel.checkpoint()
+            readers.start_soon(read_frames, reading, received, done)
+            await asyncio.gather(*tasks)
+            done.set()
+    first, last = small[:MAX_OVERTAKING_FRAMES], small[MAX_OVERTAKING_FRAMES:]
+    assert bytes(received).splitlines(keepends=True) == [large[0], *first, large[1], *last, large[2]]
+
+
 async def test_a_sender_that_is_cancelled_when_it_should_go_on_stops_nobody() -> None:
     with writer_and_reader() as (writer, reading):
         received, done = bytearray(), anyio.Event()
         first = asyncio.create_task(writer.write_frame(frame("first", MORE_THAN_A_PIPE)))
         await anyio.wait_all_tasks_blocked()
         second = asyncio.create_task(writer.write_frame(frame("second", MORE_THAN_A_PIPE)))
-        third = asyncio.create_task(writer.write_frame(frame("third")))
+        third = asyncio.create_task(writer.write_frame(frame("third", MORE_THAN_A_PIPE)))
         await anyio.wait_all_tasks_blocked()
         first.add_done_callback(lambda _: second.cancel())
         async with anyio.create_task_group() as readers:
@@ -107,7 +124,7 @@ async def test_a_sender_that_is_cancelled_when_it_should_go_on_stops_nobody() ->
                 await third
             done.set()
         assert received.startswith(frame("first", MORE_THAN_A_PIPE))
-        assert received.endswith(frame("third"))
+        assert received.endswith(frame("third", MORE_THAN_A_PIPE))
 
 
 async def test_all_senders_learn_that_the_client_has_closed_its_end() -> None:
@@ -144,6 +161,8 @@ async def test_frames_are_whole_and_in_order_whoever_is_cancelled(seed: int) -> 
     lines = bytes(received).splitlines(keepends=True)
     assert lines.pop() == frame("last")
     was_sent = [each is None for each in outcomes]
-    assert [each for each in frames if each in lines] == lines  # whole, once each, in their order
+    for is_large in (True, False):  # whole, once each, in their order
+        expected = [each for each in frames if each in lines and (len(each) >= MIN_LARGE_FRAME_BYTES) == is_large]
+        assert expected == [each for each in lines if (len(each) >= MIN_LARGE_FRAME_BYTES) == is_large]
     assert {each for each, sent in zip(frames, was_sent, strict=True) if sent} <= set(lines)
     assert 0 < sum(was_sent) < len(frames)

@@ -34,19 +34,24 @@ if TYPE_CHECKING:
 
 MAX_CHUNK_BYTES = 4096
 """What a pipe that `select` calls writable takes without blocking (POSIX: PIPE_BUF)."""
+MIN_LARGE_FRAME_BYTES = 64 * 1024
+"""Bytes from which a frame lets others go first: a client takes some milliseconds for it."""
+MAX_OVERTAKING_FRAMES = 1000
+"""Frames that go before large ones which wait, until one of these has its turn."""
 
 
 class StdoutWriter:
     """Messages to a descriptor, a line each (a `WriteStream`). A sender waits while the client does not read.
 
-    A sender may be cancelled in the middle of a frame: what is left of that frame goes out before the next one.
+    Small frames go before large ones: the answer of a short tool does not wait until those of others are read. A sender
+    may be cancelled in the middle of a frame: what is left of that frame goes out before the next one.
     `bytes_taken` counts the bytes that were written, of all senders.
     """
 
     def __init__(self, fd: int, unanswered: UnansweredRequests) -> None:
         self._fd = fd
         self._unanswered = unanswered
-        self._queue: deque[_Frame] = deque()
+        self._queue = _FrameQueue()
         self._is_writing = False
         self.bytes_taken = 0
 
@@ -57,7 +62,7 @@ class StdoutWriter:
             anyio.BrokenResourceError: The client has closed its end.
         """
         try:
-            await self._write(_Frame(_encoded_frame(item.message)))
+            await self._write(_encoded_frame(item.message))
         finally:
             self._unanswered.record_sent(item.message)
 
@@ -79,10 +84,10 @@ class StdoutWriter:
         Raises:
             anyio.BrokenResourceError: The client has closed its end.
         """
-        await self._write(_Frame(iter((frame,))))
+        await self._write(_whole_frame(frame))
 
     async def _write(self, frame: _Frame) -> None:
-        self._queue.append(frame)
+        self._queue.add(frame)
         try:
             while not frame.is_written:
                 if self._is_writing:
@@ -91,7 +96,7 @@ class StdoutWriter:
                     await self._write_queue(frame)
         finally:
             if not frame.is_written and not frame.has_begun:
-                self._queue.remove(frame)  # cancelled before its first byte: never mind
+                self._queue.drop(frame)  # cancelled before its first byte: never mind
             self._wake_next()
         if frame.is_broken:
             raise anyio.BrokenResourceError
@@ -104,10 +109,10 @@ class StdoutWriter:
         """
         self._is_writing = True
         try:
-            while self._queue:
-                frame = self._queue[0]  # another one after each wait, if its sender was cancelled meanwhile
+            while (frame := self._queue.first()) is not None:  # perhaps another one after each wait
                 if not (chunk := frame.next_chunk()):
-                    self._queue.popleft().end()
+                    self._queue.drop(frame)
+                    frame.end()
                 elif self._can_write_at_once():
                     self._note_written(frame, os.write(self._fd, chunk))
                 elif own.is_written:
@@ -118,16 +123,15 @@ class StdoutWriter:
                 else:
                     await anyio.wait_writable(self._fd)
         except OSError:
-            for frame in self._queue:
+            for frame in self._queue.take_all():
                 frame.end(is_broken=True)
-            self._queue.clear()
         finally:
             self._is_writing = False
 
     def _wake_next(self) -> None:
         """Let the sender of a queued frame go on with writing, if nobody does."""
         if not self._is_writing:
-            any(frame.wake_sender() for frame in self._queue)
+            any(frame.wake_sender() for frame in self._queue)  # one of them
 
     def _note_written(self, frame: _Frame, size: int) -> None:
         frame.drop_written(size)
@@ -148,11 +152,52 @@ class StdoutWriter:
         await self.aclose()
 
 
+class _FrameQueue:
+    """The frames that are not written yet: one that has begun, then small ones, then large ones, in their order."""
+
+    def __init__(self) -> None:
+        self._small: deque[_Frame] = deque()
+        self._large: deque[_Frame] = deque()
+        self._first: _Frame | None = None
+        self._overtaking = 0
+
+    def __iter__(self) -> Iterator[_Frame]:
+        return chain(self._small, self._large)
+
+    def add(self, frame: _Frame) -> None:
+        """Add a frame."""
+        (self._large if frame.is_large else self._small).append(frame)
+
+    def first(self) -> _Frame | None:
+        """The frame that is written next."""
+        if self._first is None or not self._first.has_begun:
+            small_first = self._small and not (self._large and self._overtaking >= MAX_OVERTAKING_FRAMES)
+            frames = self._small if small_first else self._large
+            self._first = frames[0] if frames else None
+        return self._first
+
+    def drop(self, frame: _Frame) -> None:
+        """Remove a frame that is written, or was cancelled before it began."""
+        if frame is self._first:
+            self._first = None
+            self._overtaking = self._overtaking + 1 if self._large and not frame.is_large else 0
+        (self._large if frame.is_large else self._small).remove(frame)
+
+    def take_all(self) -> list[_Frame]:
+        """Remove all frames."""
+        frames = list(self)
+        self._small.clear()
+        self._large.clear()
+        self._first = None
+        return frames
+
+
 class _Frame:
     """A frame of pieces that are not empty, each taken when those before it are written."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[bytes], *, is_large: bool) -> None:
         self._pieces = pieces
+        self.is_large = is_large
         self._unwritten = memoryview(b"")
         self._sender: asyncio.Future[None] | None = None
         self.bytes_written = 0
@@ -194,17 +239,21 @@ class _Frame:
         return True
 
 
-def _encoded_frame(message: JSONRPCMessage) -> Iterator[bytes]:
-    """The line of a message, in pieces."""
+def _encoded_frame(message: JSONRPCMessage) -> _Frame:
+    """The line of a message."""
     try:
         pieces = encode_in_pieces(message)
         if pieces is not None:
-            return chain(pieces, (b"\n",))
+            return _Frame(chain(pieces, (b"\n",)), is_large=True)
         frame = message.model_dump_json(by_alias=True, exclude_unset=True).encode()
     except ValueError:  # pydantic: a lone surrogate somewhere; one message of ours must not end the process
         content = message.model_dump(mode="python", by_alias=True, exclude_unset=True)
         frame = replace_lone_surrogates(json.dumps(content, ensure_ascii=False, default=str)).encode()
-    return iter((frame + b"\n",))
+    return _whole_frame(frame + b"\n")
+
+
+def _whole_frame(frame: bytes) -> _Frame:
+    return _Frame(iter((frame,)), is_large=len(frame) >= MIN_LARGE_FRAME_BYTES)
 
 
 _current_stdout: ContextVar[StdoutWriter | None] = ContextVar("current_stdout", default=None)
