@@ -22,6 +22,10 @@ MAX_INTERVAL_S = 0.05
 """Seconds after which a turn is given however late the loop is."""
 MAX_WAIT_S = 1.0
 """Seconds that an answer waits at most, or as long as the turns of those before it take."""
+OVERDUE_INTERVAL_S = 0.005
+"""Seconds for each turn of answers that have waited that long. It is more than an end costs, so that the iterations of
+the loop, of which each gives the turns of the one before it, do not grow.
+"""
 
 
 class EndTurns:
@@ -51,15 +55,21 @@ class EndTurns:
         asyncio.get_running_loop().call_later(INTERVAL_S, self._give_turn, self._now() + INTERVAL_S)
 
     def _give_turn(self, due: float) -> None:
-        now = self._now()
-        while self._waiting and self._waiting[0][1].done():  # its task was cancelled
+        now, given = self._now(), 0
+        overdue_turns = max(1, int((now - self._last_turn_at) / OVERDUE_INTERVAL_S))
+        while self._waiting:
+            since, turn = self._waiting[0]
+            if not turn.done():  # else its task was cancelled
+                is_overdue = now - since >= MAX_WAIT_S
+                if given >= (overdue_turns if is_overdue else 1) or not (is_overdue or self._is_time(now, due)):
+                    break
+                turn.set_result(None)
+                given += 1
             self._waiting.popleft()
-        if self._waiting and self._is_time(now, due):
-            self._waiting.popleft()[1].set_result(None)
+        if given:
             self._last_turn_at = now
         if self._waiting:
             self._schedule()
 
     def _is_time(self, now: float, due: float) -> bool:
-        since = self._waiting[0][0]
-        return now - due <= ON_TIME_S or now - self._last_turn_at >= MAX_INTERVAL_S or now - since >= MAX_WAIT_S
+        return now - due <= ON_TIME_S or now - self._last_turn_at >= MAX_INTERVAL_S
