@@ -59,6 +59,17 @@ def test_a_clock_that_was_ahead_and_is_set_right_is_believed_at_once(tx: Transac
     assert clock.read(tx, 2) == pytest.approx(2)
 
 
+def test_a_jump_that_ended_is_none_when_its_day_comes(tx: Transaction, clock: SetClock) -> None:
+    for day in (0, 20, 1, 10, 19):
+        clock.read(tx, day)
+    assert clock.read(tx, 20.1) == pytest.approx(20.1)
+    assert time_before_jump(tx, clock.database_time(tx)) is None
+
+
+def test_a_clock_that_is_corrected_by_a_second_after_a_jump_is_not_believed(tx: Transaction, clock: SetClock) -> None:
+    assert [clock.read(tx, day) for day in (0, 1000, 1000 - 1 / DAY_S, 1001)] == [0, 0, 0, 0]
+
+
 def test_a_store_that_is_used_every_twenty_days_deletes_by_the_time_before(tx: Transaction, clock: SetClock) -> None:
     assert [clock.read(tx, day) for day in (0, 20, 40, 60)] == [0, 0, 20, 40]
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 TRUST_AFTER_S = 3 * 86_400.0
 """Seconds after a jump from which the clock is believed."""
+MIN_SET_BACK_S = 3_600.0
+"""Seconds by which a clock is set back, at least, when a jump has ended. It is corrected by less at any time."""
 READING_INTERVAL_S = 3_600.0
 """Seconds after which a reading is recorded anew."""
 READING, JUMP, BEFORE_JUMP = "clock", "clock_jump", "clock_before_jump"
@@ -26,6 +28,7 @@ _RECORD = """
 insert into periodic_run (name, started_at) values (:name, :now)
 on conflict (name) do update set started_at = excluded.started_at
 """
+_FORGET = "delete from periodic_run where name = :name and started_at > :latest"
 _NEWEST_REQUEST = "select max(started_at) as newest from entry"
 
 
@@ -40,6 +43,7 @@ def trusted_time(tx: Transaction, locks: ProcessLocks, max_gap_s: float) -> floa
     before: float | None = tx.fetch_one(scalar, _NEWEST_REQUEST) if last is None else last
     if last is None or not 0 <= now - last < READING_INTERVAL_S:
         tx.execute(_RECORD, {"name": READING, "now": now})
+    tx.execute(_FORGET, {"name": JUMP, "latest": now + MIN_SET_BACK_S})
     if before is not None and now - before > max_gap_s:
         tx.execute(_RECORD, {"name": JUMP, "now": now})
         tx.execute(_RECORD, {"name": BEFORE_JUMP, "now": before})
@@ -49,9 +53,9 @@ def trusted_time(tx: Transaction, locks: ProcessLocks, max_gap_s: float) -> floa
 def time_before_jump(tx: Transaction, now: float) -> float | None:
     """Return the last reading before a jump that is not believed yet, None without one.
 
-    A jump that lies ahead ended when the clock was set back.
+    A jump that lies more than `MIN_SET_BACK_S` ahead ended when the clock was set back; the next reading deletes it.
     """
     jump: float | None = tx.fetch_one(scalar, _READ, {"name": JUMP})
-    if jump is None or not 0 <= now - jump < TRUST_AFTER_S:
+    if jump is None or not -MIN_SET_BACK_S <= now - jump < TRUST_AFTER_S:
         return None
     return tx.fetch_one(scalar, _READ, {"name": BEFORE_JUMP})
