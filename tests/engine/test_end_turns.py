@@ -101,12 +101,26 @@ async def test_no_answer_waits_for_long_however_late_the_loop_is(lateness: float
     assert MAX_WAIT_S < times[-1] < 3 * MAX_WAIT_S  # also where that is less than an iteration of the loop for each
 
 
+async def wait_for_ever(_: EndTurns) -> None:
+    await anyio.sleep_forever()
+
+
+async def test_an_item_of_a_job_waits_for_no_turn(
+    api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(EndTurns, "wait_for_turn", wait_for_ever)
+    data_dir, project_dir = tmp_path / "data", str(tmp_path)  # the latter gets the job's output
+    async with connect("memory", "auto", data_dir, base_url=api.url, project_dir=project_dir) as session:
+        with anyio.fail_after(60):
+            arguments = {"items": ["tea", "cake"], "prompt": "What is {item}?"}
+            result = await session.client.call_tool("claude_map", arguments)
+    assert not result.is_error
+    assert [row["end"] for row in session.ledger_rows()] == ["complete"] * 2
+
+
 async def test_the_text_of_an_answer_that_waits_for_its_end_is_sent_and_its_request_closed_if_it_is_cancelled(
     api: Simulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def wait_for_ever(_: EndTurns) -> None:
-        await anyio.sleep_forever()
-
     api.reset()
     monkeypatch.setattr(EndTurns, "wait_for_turn", wait_for_ever)
     text, is_whole = "", anyio.Event()

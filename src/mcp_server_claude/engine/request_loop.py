@@ -186,7 +186,8 @@ class RequestLoop:
                 self._context.claude.stream_message, body, stream, read_interval_s=self._context.read_interval_s
             )
             await self._context.watchdog.watch_stream(stream, receive)
-            await self._context.end_turns.wait_for_turn()
+            if not self._call.job_id:  # an item whose answer is not saved before the server ends is paid again
+                await self._context.end_turns.wait_for_turn()
         except CallError as call_error:
             error = call_error
             stream.request_id = stream.request_id or error.request_id  # an HTTP error has one too
