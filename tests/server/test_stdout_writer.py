@@ -13,11 +13,17 @@ import anyio
 import anyio.lowlevel
 import pytest
 
-from mcp_server_claude.server.stdout_writer import MAX_OVERTAKING_FRAMES, MIN_LARGE_FRAME_BYTES, StdoutWriter
+from mcp_server_claude.server.stdout_writer import (
+    MAX_BYTES_AT_ONCE,
+    MAX_OVERTAKING_FRAMES,
+    MIN_LARGE_FRAME_BYTES,
+    StdoutWriter,
+)
 from mcp_server_claude.server.unanswered_requests import UnansweredRequests
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
 pytestmark = [
     pytest.mark.anyio,
@@ -90,6 +96,27 @@ async def test_a_sender_does_not_wait_for_the_frames_after_its_own() -> None:
             await anyio.wait_all_tasks_blocked()
         assert [each.done() for each in tasks] == [True, False]
         tasks[1].cancel()
+
+
+async def test_other_tasks_run_while_a_large_frame_is_written(tmp_path: Path) -> None:
+    path, large, iterations = tmp_path / "out", frame("large", 8 * MAX_BYTES_AT_ONCE), 0
+
+    async def count_iterations() -> None:
+        nonlocal iterations
+        while True:
+            await anyio.lowlevel.checkpoint()
+            iterations += 1
+
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT)  # a file can always be written
+    try:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(count_iterations)
+            await StdoutWriter(descriptor, UnansweredRequests()).write_frame(large)
+            tasks.cancel_scope.cancel()
+    finally:
+        os.close(descriptor)
+    assert iterations >= 4
+    assert path.read_bytes() == large
 
 
 async def test_small_frames_go_before_large_ones_but_no_large_one_waits_for_ever() -> None:

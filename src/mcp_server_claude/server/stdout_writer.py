@@ -18,6 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Self
 
 import anyio
+import anyio.lowlevel
 import anyio.to_thread
 
 from mcp_server_claude.lone_surrogates import replace_lone_surrogates
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 MAX_CHUNK_BYTES = 4096
 """What a pipe that `select` calls writable takes without blocking (POSIX: PIPE_BUF)."""
+MAX_BYTES_AT_ONCE = 256 * 1024
+"""Bytes after which other tasks run, however fast the client reads: some milliseconds."""
 MIN_LARGE_FRAME_BYTES = 64 * 1024
 """Bytes from which a frame lets others go first: a client takes some milliseconds for it."""
 MAX_OVERTAKING_FRAMES = 1000
@@ -108,20 +111,24 @@ class StdoutWriter:
         If frames are left, one of their senders goes on.
         """
         self._is_writing = True
+        at_once = 0
         try:
             while (frame := self._queue.first()) is not None:  # perhaps another one after each wait
                 if not (chunk := frame.next_chunk()):
                     self._queue.drop(frame)
                     frame.end()
-                elif self._can_write_at_once():
-                    self._note_written(frame, os.write(self._fd, chunk))
+                elif (is_writable := self._is_writable()) and at_once < MAX_BYTES_AT_ONCE:
+                    size = os.write(self._fd, chunk)
+                    self._note_written(frame, size)
+                    at_once += size
                 elif own.is_written:
                     break
                 elif sys.platform == "win32":
                     frame.has_begun = True  # also if its sender is cancelled before the thread has ended
                     self._note_written(frame, await anyio.to_thread.run_sync(os.write, self._fd, chunk))
                 else:
-                    await anyio.wait_writable(self._fd)
+                    at_once = 0
+                    await (anyio.lowlevel.checkpoint() if is_writable else anyio.wait_writable(self._fd))
         except OSError:
             for frame in self._queue.take_all():
                 frame.end(is_broken=True)
@@ -137,7 +144,8 @@ class StdoutWriter:
         frame.drop_written(size)
         self.bytes_taken += size
 
-    def _can_write_at_once(self) -> bool:
+    def _is_writable(self) -> bool:
+        """True if a chunk can be written without waiting, which nobody knows on Windows."""
         return sys.platform != "win32" and bool(select.select([], [self._fd], [], 0)[1])
 
     async def aclose(self) -> None:
