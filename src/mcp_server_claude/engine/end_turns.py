@@ -2,7 +2,8 @@
 
 The ledger, the conversation and the result of a call cost as much as fifty deltas. Where hundreds of answers end within
 a second, that work filled the event loop, and text was late by as much as all of it took. So one answer after the other
-begins its end, and only while the loop is on time, but none waits for long.
+begins its end, and only while the loop is on time, but none waits for long. In a call with tools each of its requests
+ends so, since nobody knows before whether it was the last.
 """
 
 from __future__ import annotations
